@@ -1,0 +1,1 @@
+"""Measurements against the reference implementation: ``python -m benchmarks``. One file a question."""

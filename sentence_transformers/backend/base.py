@@ -1,0 +1,57 @@
+"""How a network is run, whoever computes it: packed token ids in, packed hidden states out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sentence_transformers.ops.tokens import TokenIds
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+class Network(Protocol):
+    """A loaded text network, for inference."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+
+    @property
+    def threads_safe(self) -> bool:
+        """Whether ``run`` may be called from several threads at once."""
+
+    @property
+    def position_limit(self) -> int | None:
+        """The most tokens of one sequence, where the network has a fixed table of positions."""
+
+    def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
+        """Hidden states, each (N, width); the last is the output. ``all_layers``: the embeddings and every layer too.
+
+        Runs without gradients.
+        """
+
+    def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Replace every weight by ``change(weight)`` (a move or a cast)."""
+
+
+def as_dtype(value: object) -> torch.dtype:
+    """A torch dtype from itself or its name ("float16", "torch.float16").
+
+    Raises: ValueError for anything else.
+    """
+    if isinstance(value, torch.dtype):
+        return value
+    name = str(value).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(
+            f"dtype must be 'auto', a torch.dtype or one of {', '.join(map(repr, DTYPES))}; got {value!r}."
+        )
+    return DTYPES[name]

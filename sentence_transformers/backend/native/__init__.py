@@ -1,0 +1,1 @@
+"""Our own encoder: a table of families, weights read as data, one forward over packed tokens."""

@@ -1,0 +1,110 @@
+"""The native engine as a ``Network``: a spec, its weights, and where they came from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers.backend.native import encoder, weights
+from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
+from sentence_transformers.errors import ModelFileError
+from sentence_transformers.hub import checkpoint
+from sentence_transformers.ops.tokens import TokenIds
+
+IGNORABLE = ("pooler.",)  # parameters of a live model that no hidden state depends on
+
+
+class NativeNetwork:
+    """Runs a network of the table of families (``families.py``). Safe to run from many threads at once."""
+
+    threads_safe = True
+
+    def __init__(self, spec: Spec, parts: weights.Weights) -> None:
+        self.spec, self.weights = spec, parts
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None) -> NativeNetwork:
+        """Read the weights of a model folder.
+
+        Args:
+            dtype: the type to compute in; None takes the type named in the config, else that of the weights.
+
+        Raises:
+            Unsupported: the network is not in the table.
+            ModelFileError: a weights file is absent or damaged, or a tensor is missing or of another shape.
+        """
+        spec = read_spec(config)
+        path = checkpoint.find_weights(folder)
+        parts = weights.from_state(spec, checkpoint.read_weights(path), path)
+        wanted = dtype or parts.words.dtype
+        return cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.words.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights.words.dtype
+
+    @property
+    def position_limit(self) -> int | None:
+        return self.spec.position_limit
+
+    def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
+        with torch.inference_mode():
+            return encoder.encode(self.spec, self.weights, tokens.to(self.device), all_layers)
+
+    def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.weights = weights.convert(self.weights, change)
+
+
+class Adopted:
+    """The native engine on the parameters of a live transformers model, for as long as the two agree.
+
+    Its parameters are views of the engine's tensors, so training steps are seen. Moves, casts, a resized vocabulary
+    are taken over on the next run; a model that was changed in kind (adapters, hooks, patched or removed layers)
+    has no native engine, and ``current`` says so.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._lock = threading.Lock()
+        self._seen: tuple[Any, ...] | None = None
+        self._network: NativeNetwork | None = None
+
+    def current(self) -> NativeNetwork | None:
+        """The engine for the model as it is now, or None if the model is no longer one of the table."""
+        with self._lock:
+            if self._seen != fingerprint(self.model):
+                self._network = _adopt(self.model)
+                self._seen = fingerprint(self.model)
+            return self._network
+
+
+def fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """Changes whenever a parameter is replaced, moved or cast, or a module is added, removed, hooked or patched."""
+    parameters = tuple((name, p.data_ptr(), p.dtype, p.shape) for name, p in model.named_parameters())
+    touched = tuple(
+        name
+        for name, module in model.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    )
+    return parameters, touched
+
+
+def _adopt(model: nn.Module) -> NativeNetwork | None:
+    parameters = {name: p for name, p in model.named_parameters() if not any(part in name for part in IGNORABLE)}
+    if fingerprint(model)[1] or not all(p.is_floating_point() for p in parameters.values()):
+        return None
+    try:
+        spec = read_spec(model.config.to_dict())  # type: ignore[operator, union-attr]
+        parts, used = weights.adopt(spec, parameters, Path(type(model).__name__))
+    except (Unsupported, ModelFileError):
+        return None
+    return NativeNetwork(spec, parts) if used == set(parameters) else None

@@ -1,0 +1,163 @@
+"""A pretrained network on disk, and what computes it now: the native engine, or transformers' model once it is built.
+
+The transformers model is built when somebody asks for it, or at once where the native engine does not know the
+network. From then on the engine reads that model's parameters (see ``native.network.Adopted``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers.backend.base import Network, as_dtype
+from sentence_transformers.backend.native.families import Unsupported
+from sentence_transformers.backend.native.network import Adopted, NativeNetwork
+from sentence_transformers.backend.transformers import TransformersNetwork, load_config, load_model
+from sentence_transformers.hub import checkpoint
+from sentence_transformers.hub.json_files import read_json
+
+logger = logging.getLogger(__name__)
+
+NATIVE_SETTINGS = {"torch_dtype", "dtype", "attn_implementation", "low_cpu_mem_usage", "use_safetensors"}
+_building = threading.RLock()
+
+
+class Pretrained:
+    """The network of a model folder.
+
+    Args:
+        folder: holds ``config.json`` and the weights.
+        settings: ``dtype`` and anything else ``AutoModel.from_pretrained`` takes.
+        overrides: keys of ``config.json`` to replace.
+        trust_remote_code: run modelling code that comes with the folder.
+
+    Raises: ModelFileError if a file is missing or damaged.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], overrides: dict[str, Any], trust_remote_code: bool
+    ) -> None:
+        self.folder, self.settings, self.overrides = folder, settings, overrides
+        self.trust_remote_code = trust_remote_code
+        self._config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
+        self._native: NativeNetwork | None = None
+        self._adopted: Adopted | None = None
+        self._hosted: TransformersNetwork | None = None
+        try:
+            self._check_settings()
+            self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype())
+        except Unsupported as reason:
+            logger.info("%s runs through transformers' own model: %s.", folder, reason)
+            self.model()
+
+    def _check_settings(self) -> None:
+        unknown = {key for key, value in self.settings.items() if key not in NATIVE_SETTINGS and value is not None}
+        if self.settings.get("attn_implementation") not in (None, "eager", "sdpa"):
+            unknown.add("attn_implementation")
+        if unknown:
+            raise Unsupported(f"model_kwargs {sorted(unknown)}")
+
+    def _wanted_dtype(self) -> torch.dtype | None:
+        """The type asked for, else the one the config names, else None."""
+        asked = self.settings.get("dtype", self.settings.get("torch_dtype"))
+        if asked is None or asked == "auto":
+            asked = self._config.get("dtype", self._config.get("torch_dtype"))
+        return None if asked is None else as_dtype(asked)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """``config.json`` as it is now."""
+        return self._config if self._hosted is None else dict(self._hosted.model.config.to_dict())  # type: ignore[operator, union-attr]
+
+    @property
+    def wants_all_layers(self) -> bool:
+        """Whether the config asks for the hidden states of every layer."""
+        config = self._config if self._hosted is None else vars(self._hosted.model.config)
+        return bool(config.get("output_hidden_states"))
+
+    @property
+    def built(self) -> nn.Module | None:
+        """The transformers model, if it was built."""
+        return None if self._hosted is None else self._hosted.model
+
+    @property
+    def is_native(self) -> bool:
+        """Whether no transformers model was needed so far."""
+        return self._native is not None
+
+    def model(self) -> nn.Module:
+        """The transformers model; built on first use, in the type and on the device of the network."""
+        with _building:
+            if self._hosted is None:
+                self.replace(self._build())
+            assert self._hosted is not None
+            return self._hosted.model
+
+    def _build(self) -> nn.Module:
+        settings = {key: value for key, value in self.settings.items() if key != "torch_dtype"}
+        dtype = self._wanted_dtype() if self._native is None else self._native.dtype
+        settings["dtype"] = "auto" if dtype is None else dtype
+        if self.trust_remote_code:
+            settings["trust_remote_code"] = True
+        config = load_config(self.folder, trust_remote_code=self.trust_remote_code, **self.overrides)
+        model: nn.Module = load_model(self.folder, config, **settings)
+        return model if self._native is None else model.to(self._native.device)
+
+    def replace(self, model: nn.Module) -> None:
+        """Compute with this transformers model from now on."""
+        self._hosted = TransformersNetwork(model, self._config.get("pad_token_id") or 0)
+        self._adopted = Adopted(model)
+        self._native = None
+
+    def network(self) -> Network:
+        """What computes the hidden states now."""
+        if self._native is not None:
+            return self._native
+        assert self._adopted is not None and self._hosted is not None
+        return self._adopted.current() or self._hosted
+
+    def _weights(self) -> Network:
+        network = self._native or self._hosted
+        assert network is not None
+        return network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._weights().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self._weights().dtype
+
+    def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Move or cast the weights, as long as no transformers model holds them."""
+        if self._native is not None:
+            self._native.apply_(change)
+
+    def save(self, target: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``."""
+        if self._hosted is not None:
+            self._hosted.model.save_pretrained(str(target))  # type: ignore[operator]
+            return
+        dtype = self.dtype
+        path = checkpoint.find_weights(self.folder)
+        weights = checkpoint.read_weights(path)
+        same = all(tensor.dtype == dtype for tensor in weights.values() if tensor.is_floating_point())
+        if same and path.name == checkpoint.WEIGHT_FILES[0]:
+            shutil.copyfile(path, target / path.name)
+        else:
+            changed = {key: t.to(dtype) if t.is_floating_point() else t for key, t in weights.items()}
+            checkpoint.write_weights(changed, target)
+        config = {key: value for key, value in self._config.items() if key != "torch_dtype"}
+        config["dtype"] = str(dtype).removeprefix("torch.")
+        (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,146 @@
+"""From a model folder to its modules: every layout that was ever saved, each part opened by its own class."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sentence_transformers._types import HubArguments
+from sentence_transformers._version import __version__
+from sentence_transformers.errors import ModelFileError
+from sentence_transformers.hub import source, trust
+from sentence_transformers.hub.json_files import read_json, read_json_list
+from sentence_transformers.hub.requirements import check_requirements
+from sentence_transformers.hub.source import Source
+from sentence_transformers.modules.module import Module
+
+logger = logging.getLogger(__name__)
+
+MODULES_FILE = "modules.json"
+CONFIG_FILE = "config_sentence_transformers.json"
+DefaultModules = Callable[[Path, dict[str, Any]], list[nn.Module]]
+OLD_SETTINGS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config, card: as saved."""
+
+    modules: OrderedDict[str, nn.Module]
+    module_kwargs: dict[str, list[str]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    card: str | None = None
+
+
+def load(
+    name: str,
+    model_type: str,
+    organization: str | None,
+    default_modules: DefaultModules,
+    hub: HubArguments,
+    settings: dict[str, Any],
+) -> Loaded:
+    """Find a model and open its modules.
+
+    Args:
+        model_type, organization: of the family of encoders that is being made.
+        default_modules: the modules of a bare transformer, from its folder and the settings.
+        hub: where and how it is fetched. settings: keyword arguments of the modules' ``load``.
+
+    Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
+    """
+    found = source.find(name, organization=organization, **hub)
+    card_file = found.file("README.md")
+    card = card_file.read_text(encoding="utf-8", errors="replace") if card_file else None
+    if found.file(MODULES_FILE) is None:
+        logger.info("%s has no %s: taking it for a bare transformer.", found.folder, MODULES_FILE)
+        return Loaded(_numbered(default_modules(found.folder, settings)), card=card)
+    config_file = found.file(CONFIG_FILE)
+    config = read_json(config_file) if config_file else {}
+    check_requirements(config, str(found.name))
+    _compare_versions(config)
+    saved_type = config.get("model_type", "SentenceTransformer")
+    entries = read_json_list(found.path(MODULES_FILE))
+    if saved_type != model_type:
+        logger.warning("Converting a %s model to %s: it gets the default modules of one.", saved_type, model_type)
+        backbone = found.path(entries[0].get("path", "")) if entries else found.folder
+        return Loaded(_numbered(default_modules(backbone, settings)), card=card)
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    extra: dict[str, list[str]] = {}
+    for entry in entries:
+        key = str(entry.get("name", entry.get("idx", len(modules))))
+        modules[key] = _open(found, entry, settings)
+        if entry.get("kwargs"):
+            extra[key] = list(entry["kwargs"])
+    return Loaded(modules, extra, config, card)
+
+
+def _numbered(modules: list[nn.Module]) -> OrderedDict[str, nn.Module]:
+    return OrderedDict((str(i), module) for i, module in enumerate(modules))
+
+
+def _compare_versions(config: dict[str, Any]) -> None:
+    saved = str((config.get("__version__") or {}).get("sentence_transformers", "0"))
+    if _release(saved) > _release(__version__):
+        logger.warning(
+            "This model was created with Sentence Transformers version %s, but you're using version %s. It may not "
+            "load, or give other results. Update with: pip install -U sentence-transformers",
+            saved,
+            __version__,
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    numbers = []
+    for part in version.split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+def _open(found: Source, entry: dict[str, Any], settings: dict[str, Any]) -> nn.Module:
+    """Open one module of ``modules.json``."""
+    if "type" not in entry:
+        raise ModelFileError(
+            f"{found.path(MODULES_FILE)}: every entry needs 'type', the class of the module; got {entry}."
+        )
+    path = str(entry.get("path", ""))
+    folder = found.path(path) if path else found.folder
+    kind = trust.module_class(
+        entry["type"],
+        found.folder,
+        settings["trust_remote_code"],
+        (settings.get("model_kwargs") or {}).get("code_revision"),
+    )
+    if issubclass(kind, Module) and not _takes_only_a_path(kind):
+        return kind.load(str(found.folder), subfolder=path, **settings)
+    return _open_foreign(kind, folder, settings)
+
+
+def _takes_only_a_path(kind: type) -> bool:
+    """Whether ``load`` has the form of before version 5: one path, nothing else."""
+    return len(inspect.signature(kind.load).parameters) == 1  # type: ignore[attr-defined]
+
+
+def _open_foreign(kind: type, folder: Path, settings: dict[str, Any]) -> nn.Module:
+    """Open a class of the old or of a third party's form."""
+    names = set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
+    present = {"model_kwargs", "config_kwargs"} <= names
+    if present or names & set(OLD_SETTINGS.values()):
+        given = {key: dict(settings.get(key) or {}) for key in OLD_SETTINGS}
+        given = {(key if present else OLD_SETTINGS[key]): value for key, value in given.items()}
+        module = kind(str(folder), **{key: value for key, value in given.items() if key in names})
+    else:
+        module = kind.load(str(folder))  # type: ignore[attr-defined]
+    if not isinstance(module, nn.Module):
+        raise ModelFileError(
+            f"{kind.__name__}.load gave a {type(module).__name__}; a module must be a torch.nn.Module."
+        )
+    return module

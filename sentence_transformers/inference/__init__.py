@@ -1,0 +1,1 @@
+"""From inputs to rows: request, plan, run, collect. Knows a model only as a protocol."""

@@ -1,0 +1,57 @@
+"""From the packed features of the engine to the padded features dict that everybody else's modules expect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers._types import Features
+from sentence_transformers.ops.tokens import Packed, TokenIds
+
+
+def accepts_packed(module: nn.Module) -> bool:
+    """Whether a module says that it reads packed token embeddings."""
+    return bool(getattr(module, "accepts_packed", False))
+
+
+def threads_safe(module: nn.Module) -> bool:
+    """Whether several threads may run a module at once: it says so, and nobody hooked into it."""
+    safe = bool(getattr(module, "threads_safe", False))
+    return safe and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def padded(features: Features) -> Features:
+    """The same features with (B, T, ...) tensors; padding stands on the right."""
+    tokens = features.get("tokens")
+    out: Features = {}
+    for key, value in features.items():
+        if isinstance(value, Packed):
+            layout = value.pad()
+            out[key] = layout.values
+            out.setdefault("attention_mask", layout.mask)
+        elif isinstance(value, list) and value and isinstance(value[0], Packed):
+            out[key] = [item.pad().values for item in value]
+        elif key != "tokens":
+            out[key] = value
+    if isinstance(tokens, TokenIds):
+        out["input_ids"] = _pad_ids(tokens.ids, tokens.lengths)
+        out.setdefault("attention_mask", _pad_ids(torch.ones_like(tokens.ids), tokens.lengths))
+        if tokens.type_ids is not None:
+            out["token_type_ids"] = _pad_ids(tokens.type_ids, tokens.lengths)
+    return out
+
+
+def _pad_ids(values: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """(N,) -> (B, T), zero on the right."""
+    return Packed(values[:, None], lengths).pad().values[..., 0]
+
+
+def to_device(features: Features, device: torch.device) -> Features:
+    """The same features with every tensor on a device."""
+    return {key: _move(value, device) for key, value in features.items()}
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, (Tensor, TokenIds)) else value

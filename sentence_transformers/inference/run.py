@@ -1,0 +1,184 @@
+"""The one loop behind every ``encode`` and ``predict``: tokenise, plan, compute, collect.
+
+The calling thread tokenises window after window; compute threads run the batches of the window before and write
+their rows into the result. Knows a model only as a callable on features with a first module.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sentence_transformers._types import Features, OnTruncate
+from sentence_transformers.inference.collect import Collector
+from sentence_transformers.inference.layout import threads_safe, to_device
+from sentence_transformers.inference.plan import BUDGET, Plan, token_budget
+from sentence_transformers.inference.workers import cpu_workers
+
+logger = logging.getLogger(__name__)
+
+Ints = np.ndarray[Any, Any]
+Finish = Callable[[Features], Any]
+
+WINDOW = 4096  # inputs tokenised at a time: enough to sort by length, little enough to hold
+GPU_BUDGET = 64 * BUDGET  # tokens of a batch on other devices; batch_size is what bounds it there
+
+
+class Batch(Protocol):
+    """A batch under way: ``concurrent.futures.Future``, or ``Later``."""
+
+    def result(self) -> int:
+        """Wait for it; the number of inputs that are done with it."""
+
+    def cancel(self) -> bool:
+        """Don't start it, if it has not started."""
+
+
+class Model(Protocol):
+    """What the loop needs to know of a model."""
+
+    def __call__(self, features: Features, **kwargs: Any) -> Features: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def prepare(self, inputs: Sequence[Any], prompt: str | None, **kwargs: Any) -> Any: ...
+    @property
+    def device(self) -> torch.device: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call, validated.
+
+    inputs: n inputs. prompt: put before every text. batch_size: the most inputs of a batch. progress: show a bar.
+    prepare_kwargs, forward_kwargs: handed to the first module's ``prepare`` and to ``forward``.
+    """
+
+    inputs: Sequence[Any]
+    prompt: str | None = None
+    batch_size: int = 32
+    progress: bool = False
+    on_truncate: OnTruncate = "warn"
+    prepare_kwargs: dict[str, Any] = field(default_factory=dict)
+    forward_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+def run(model: Model, request: Request, finish: Finish, collector: Collector) -> None:
+    """Send every input through the model.
+
+    Args:
+        finish: the features of a batch -> its rows, as ``collector`` takes them. Runs on the compute thread.
+        collector: takes the rows.
+
+    Raises: ValueError if inputs are truncated and ``on_truncate`` is "error"; else whatever a module raises.
+    """
+    parallel = model.device.type == "cpu" and all(threads_safe(module) for module in model)
+    truncated, limit = 0, None
+    waiting: list[Batch] = []
+    with tqdm(total=len(request.inputs), desc="Batches", unit="input", disable=not request.progress) as bar:
+        try:
+            for start in range(0, len(request.inputs), WINDOW):
+                window = Window.of(request.inputs[start : start + WINDOW], start, distinct=parallel)
+                prepared = model.prepare(window.inputs, request.prompt, **request.prepare_kwargs)
+                truncated, limit = truncated + prepared.truncated, prepared.limit
+                if truncated and request.on_truncate == "error":
+                    raise ValueError(_truncation(truncated, len(request.inputs), limit))
+                previous, waiting = waiting, _submit(model, request, finish, collector, window, prepared, parallel)
+                _wait(previous, bar)
+                window.repeat_into(collector, waiting, bar)
+            _wait(waiting, bar)
+        finally:
+            for future in waiting:
+                future.cancel()
+    if truncated and request.on_truncate == "warn":
+        logger.warning(_truncation(truncated, len(request.inputs), limit))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The inputs that are tokenised together, each different text once.
+
+    inputs: the different ones. places: where their results go. copies, copied: places that repeat another place.
+    """
+
+    inputs: Sequence[Any]
+    places: Ints
+    copies: Ints
+    copied: Ints
+
+    @classmethod
+    def of(cls, inputs: Sequence[Any], start: int, distinct: bool) -> Window:
+        first: dict[str, int] = {}
+        if distinct and all(isinstance(item, str) for item in inputs):
+            for place, text in enumerate(inputs):
+                first.setdefault(text, place)
+        none = np.empty(0, dtype=np.int64)
+        if len(first) in (0, len(inputs)):
+            return cls(inputs, np.arange(start, start + len(inputs)), none, none)
+        pairs = [(place, first[text]) for place, text in enumerate(inputs) if first[text] != place]
+        copies, copied = np.array(pairs, dtype=np.int64).T + start
+        return cls(list(first), np.fromiter(first.values(), dtype=np.int64) + start, copies, copied)
+
+    def repeat_into(self, collector: Collector, waiting: list[Batch], bar: Any) -> None:
+        """Fill the places of repeated texts, once the places they repeat are done."""
+        if len(self.copies):
+            _wait(waiting, bar)
+            waiting.clear()
+            collector.repeat(self.copied, self.copies)
+            bar.update(len(self.copies))
+
+
+def _submit(
+    model: Model,
+    request: Request,
+    finish: Finish,
+    collector: Collector,
+    window: Window,
+    prepared: Any,
+    parallel: bool,
+) -> list[Batch]:
+    """Start the batches of a window, or put them off where only the calling thread may compute."""
+
+    def step(rows: Ints) -> int:
+        with torch.inference_mode():
+            features = to_device(prepared.batch(rows), model.device)
+            collector.put(window.places[rows], finish(model(features, **request.forward_kwargs)))
+        return len(rows)
+
+    if not parallel:
+        budget = BUDGET * torch.get_num_threads() if model.device.type == "cpu" else GPU_BUDGET
+        return [Later(step, rows) for rows in Plan.build(prepared.sizes, request.batch_size, budget)]
+    workers = cpu_workers()
+    total = int(prepared.sizes.sum())
+    plan = Plan.build(prepared.sizes, request.batch_size, token_budget(total, workers.threads))
+    wide = len(plan) == 1 and total > token_budget(0, 1)
+    return [workers.submit(wide, step, rows) for rows in plan]
+
+
+class Later:
+    """A batch that the calling thread computes when it is waited for."""
+
+    def __init__(self, step: Callable[[Ints], int], rows: Ints) -> None:
+        self.step, self.rows = step, rows
+
+    def result(self) -> int:
+        return self.step(self.rows)
+
+    def cancel(self) -> bool:
+        return True
+
+
+def _wait(futures: list[Batch], bar: Any) -> None:
+    for future in futures:
+        bar.update(future.result())
+
+
+def _truncation(count: int, total: int, limit: int | None) -> str:
+    return (
+        f"{count} of {total} inputs are longer than max_seq_length = {limit} tokens; only {limit} tokens of each count. "
+        "Split them, raise model.max_seq_length if the model allows it, or pass on_truncate='ignore'."
+    )

@@ -1,0 +1,51 @@
+"""Compute threads on the CPU: several batches at once with one core each beat one batch with all cores.
+
+One set of threads serves the whole process, so callers in many threads do not oversubscribe the machine. Where a
+batch runs depends on the call's inputs alone, so equal calls give equal bits.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+_lock = threading.Lock()
+_workers: dict[tuple[int, int], Workers] = {}
+
+
+class Workers:
+    """Threads that compute with one core each (``narrow``), and one that computes with all of them (``wide``)."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.narrow = ThreadPoolExecutor(threads, "encode", _set_cores, (1,))
+        self.wide = ThreadPoolExecutor(1, "encode-wide", _set_cores, (threads,))
+        ready = threading.Barrier(threads + 1)
+        started = [self.narrow.submit(ready.wait) for _ in range(threads)]
+        ready.wait()
+        for future in [*started, self.wide.submit(int)]:
+            future.result()
+        # torch keeps the last number set anywhere as the start value of threads that come later: put ours back
+        _set_cores(threads)
+
+    def submit(self, wide: bool, function: Any, *args: Any) -> Future[Any]:
+        """Run ``function(*args)`` on a thread of the given kind."""
+        return (self.wide if wide else self.narrow).submit(function, *args)
+
+
+def _set_cores(count: int) -> None:
+    torch.get_num_threads()  # the first call in a thread takes the process-wide number; only then can it be changed
+    torch.set_num_threads(count)
+
+
+def cpu_workers() -> Workers:
+    """The threads of this process, as many as torch may use in the calling thread."""
+    key = (os.getpid(), torch.get_num_threads())  # after a fork the threads of the parent are gone
+    with _lock:
+        if key not in _workers:
+            _workers[key] = Workers(key[1])
+        return _workers[key]

@@ -1,0 +1,51 @@
+"""What kind of thing an input is. Decided once per call; the rules and error texts are those users match on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+EXPECTED = "str, dict, PIL.Image.Image, np.ndarray, torch.Tensor"
+
+
+def is_pair(item: Any) -> bool:
+    """Two texts that are read together."""
+    return isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(part, str) for part in item)
+
+
+def is_message(item: Any) -> bool:
+    """One turn of a conversation."""
+    return isinstance(item, dict) and "role" in item and "content" in item
+
+
+def texts_of(inputs: Sequence[Any]) -> list[Any]:
+    """The inputs of a text model as strings, or all of them as pairs of strings.
+
+    Raises: ValueError for anything that is not text, or for texts and pairs in one list.
+    """
+    texts = [item["text"] if isinstance(item, dict) and set(item) == {"text"} else item for item in inputs]
+    pairs = 0
+    for item in texts:
+        if isinstance(item, str):
+            continue
+        if is_pair(item):
+            pairs += 1
+        else:
+            raise ValueError(_problem(item))
+    if pairs and pairs != len(texts):
+        raise ValueError(
+            f"Expected either texts or pairs of texts; got {len(texts) - pairs} texts and {pairs} pairs in one list."
+        )
+    return texts
+
+
+def _problem(item: Any) -> str:
+    if isinstance(item, dict):
+        keys = sorted(map(str, item))
+        return f"This model reads text alone; got a dict with the keys {keys}. Expected {{'text': ...}} or a string."
+    if isinstance(item, (list, tuple)):
+        kinds = ", ".join(type(part).__name__ for part in item[:3])
+        return f"Expected a text or a pair of texts; got a {type(item).__name__} of {len(item)} ({kinds})."
+    if hasattr(item, "convert") or type(item).__name__ in ("ndarray", "Tensor"):
+        return f"This model reads text alone; got a {type(item).__name__}."
+    return f"Unsupported input type: {type(item).__name__}. Expected one of: {EXPECTED}"

@@ -1,0 +1,274 @@
+"""Texts and text pairs to token ids: one call for all texts, no padding, truncation counted.
+
+The Rust tokenizer is never reconfigured after construction (padding and truncation are done here), so any number of
+threads may use one ``TextProcessor`` at once. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from sentence_transformers._types import Features
+from sentence_transformers.ops.tokens import TokenIds
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Text = str | Sequence[str]  # one text, or a pair of texts
+
+UNLIMITED = 10**9  # tokenizer files write "no limit" as numbers around 1e30
+_MARGIN = 64  # tokens beyond the limit that a shortened text must still have; a cut changes only the last few
+
+
+@dataclass(frozen=True)
+class Template:
+    """The special tokens around one text or a pair, and the segment number of every part."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: tuple[int, int, int, int, int]  # before, first, between, second, after
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Token ids of n inputs without padding: input i has ``ids[starts[i]:starts[i + 1]]``."""
+
+    ids: Ints
+    starts: Ints
+    types: Ints | None
+    truncated: int
+    limit: int | None
+
+    @cached_property
+    def sizes(self) -> Ints:
+        return np.diff(self.starts)
+
+    def take(self, rows: Ints) -> TokenIds:
+        """The ids of some inputs, in the given order, as one packed batch."""
+        lengths = self.sizes[rows]
+        ends = lengths.cumsum()
+        # place j of the result comes from starts[row of j] + (j - first place of that row)
+        index = np.repeat(self.starts[rows] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
+        types = None if self.types is None else torch.from_numpy(self.types[index])
+        return TokenIds(torch.from_numpy(self.ids[index]), tuple(lengths.tolist()), types)
+
+
+class TextProcessor:
+    """A tokenizer with its limits.
+
+    Args:
+        tokenizer: a Rust tokenizer; it is copied, its padding and truncation settings are dropped.
+        limit: the most tokens of one input, special tokens included; None for no limit.
+        truncation_side: which end of a too long input is dropped.
+        padding_side, padding_id: for the padded tensors of ``pad``.
+        with_types: whether segment numbers (``token_type_ids``) are given.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        limit: int | None = None,
+        truncation_side: Literal["left", "right"] = "right",
+        padding_side: Literal["left", "right"] = "right",
+        padding_id: int = 0,
+        with_types: bool = False,
+    ) -> None:
+        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.limit = limit
+        self.truncation_side = truncation_side
+        self.padding_side = padding_side
+        self.padding_id = padding_id
+        self.with_types = with_types
+
+    @cached_property
+    def single(self) -> Template:
+        """What the tokenizer puts around one text."""
+        whole, bare = self.tokenizer.encode("a"), self.tokenizer.encode("a", add_special_tokens=False)
+        before = _find(whole.ids, bare.ids)
+        kind = whole.type_ids[0] if whole.ids else 0
+        after = whole.ids[before + len(bare.ids) :]
+        return Template(tuple(whole.ids[:before]), (), tuple(after), (kind, kind, 0, 0, kind))
+
+    @cached_property
+    def pair(self) -> Template:
+        """What the tokenizer puts around and between two texts."""
+        whole = self.tokenizer.encode("a", "b")
+        owner = whole.sequence_ids  # None for a special token
+        first = [i for i, who in enumerate(owner) if who == 0]
+        second = [i for i, who in enumerate(owner) if who == 1]
+        ids, types = whole.ids, whole.type_ids
+        after = ids[second[-1] + 1 :]
+        return Template(
+            tuple(ids[: first[0]]),
+            tuple(ids[first[-1] + 1 : second[0]]),
+            tuple(after),
+            (
+                types[0],
+                types[first[0]],
+                types[first[-1] + 1] if second[0] > first[-1] + 1 else 0,
+                types[second[0]],
+                types[-1] if after else 0,
+            ),
+        )
+
+    def prompt_length(self, prompt: str) -> int:
+        """How many tokens a prompt alone takes at the start of an input, the leading special tokens included."""
+        count = len(self.tokenizer.encode(prompt).ids)
+        return count - 1 if self.single.after else count
+
+    def __call__(self, texts: Sequence[Text], limit: int | None = None) -> TokenTable:
+        """Tokenise texts, or pairs of texts (all of one kind).
+
+        Args:
+            texts: n strings, or n sequences of two strings.
+            limit: overrides the processor's own limit.
+
+        Raises: ValueError if the limit leaves no room beside the special tokens.
+        """
+        limit = self.limit if limit is None else limit
+        if texts and not isinstance(texts[0], str):
+            return self._pairs(texts, limit)
+        return self._singles(texts, limit)  # type: ignore[arg-type]
+
+    def _singles(self, texts: Sequence[str], limit: int | None) -> TokenTable:
+        template = self.single
+        self._room(template, limit)
+        rows = self._encode([self._shorten(text, limit) for text in texts], special=True)
+        truncated = 0
+        if limit is not None:
+            head, tail = len(template.before), len(template.after)
+            for i, ids in enumerate(rows):
+                if len(ids) > limit:
+                    truncated += 1
+                    rows[i] = self._cut(ids, head, tail, limit)
+        return self._table(rows, None, truncated, limit)
+
+    def _cut(self, ids: list[int], head: int, tail: int, limit: int) -> list[int]:
+        """Drop content until ``limit`` tokens are left; ``head`` and ``tail`` special tokens stay."""
+        if self.truncation_side == "left":
+            return ids[:head] + ids[len(ids) - (limit - head) :]
+        return ids[: limit - tail] + ids[len(ids) - tail :]
+
+    def _pairs(self, texts: Sequence[Text], limit: int | None) -> TokenTable:
+        template = self.pair
+        room = self._room(template, limit)
+        flat = [self._shorten(text, limit) for pair in texts for text in pair]
+        contents = self._encode(flat, special=False)
+        rows, types, truncated = [], [], 0
+        for first, second in zip(contents[::2], contents[1::2], strict=True):
+            if room is not None and len(first) + len(second) > room:
+                truncated += 1
+                keep_first, keep_second = longest_first(len(first), len(second), room)
+                first, second = self._keep(first, keep_first), self._keep(second, keep_second)
+            rows.append([*template.before, *first, *template.between, *second, *template.after])
+            parts = (template.before, first, template.between, second, template.after)
+            types.append([kind for kind, part in zip(template.types, parts, strict=True) for _ in part])
+        return self._table(rows, types, truncated, limit)
+
+    def _keep(self, ids: list[int], count: int) -> list[int]:
+        return ids[len(ids) - count :] if self.truncation_side == "left" else ids[:count]
+
+    def _room(self, template: Template, limit: int | None) -> int | None:
+        if limit is None:
+            return None
+        if limit < template.size:
+            raise ValueError(
+                f"max_seq_length must leave room for the {template.size} special tokens of this tokenizer; got {limit}."
+            )
+        return limit - template.size
+
+    def _encode(self, texts: list[str], special: bool) -> list[list[int]]:
+        try:
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=special)
+        except (UnicodeEncodeError, TypeError):  # a lone surrogate is not a character; UTF-8 has no bytes for it
+            clean = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+            encodings = self.tokenizer.encode_batch_fast(clean, add_special_tokens=special)
+        return [encoding.ids for encoding in encodings]
+
+    def _shorten(self, text: str, limit: int | None) -> str:
+        """A prefix of a giant text that surely holds its first ``limit`` tokens, cut at white space if there is any.
+
+        Time and memory then depend on the limit, not on how long a text somebody sends.
+        """
+        if limit is None or self.truncation_side == "left" or len(text) <= 64 * limit + 4096:
+            return text
+        size = 16 * limit + 4096
+        while size < len(text):
+            stop = max(text.rfind(" ", size - 1024, size), text.rfind("\n", size - 1024, size))
+            piece = text[: stop if stop > 0 else size]
+            if len(self._encode([piece], special=False)[0]) >= limit + _MARGIN:
+                return piece
+            size *= 4
+        return text
+
+    def _table(
+        self, rows: list[list[int]], types: list[list[int]] | None, truncated: int, limit: int | None
+    ) -> TokenTable:
+        starts = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=starts[1:])
+        total = int(starts[-1])
+        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)
+        kinds = None
+        if types is not None and self.with_types:
+            kinds = np.fromiter(chain.from_iterable(types), dtype=np.int64, count=total)
+        return TokenTable(flat, starts, kinds, truncated, limit)
+
+    def pad(self, tokens: TokenIds) -> Features:
+        """The public padded form: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, (B, T) int64."""
+        features: Features = {"input_ids": self._padded(tokens, tokens.ids, self.padding_id)}
+        if self.with_types:
+            types = torch.zeros_like(tokens.ids) if tokens.type_ids is None else tokens.type_ids
+            features["token_type_ids"] = self._padded(tokens, types, 0)
+        features["attention_mask"] = self._padded(tokens, torch.ones_like(tokens.ids), 0)
+        return features
+
+    def _padded(self, tokens: TokenIds, values: Tensor, fill: int) -> Tensor:
+        return pad_rows(values, tokens.lengths, fill, self.padding_side)
+
+
+def pad_rows(values: Tensor, lengths: Sequence[int], fill: int, side: str = "right") -> Tensor:
+    """(N,) values of B rows one behind the other -> (B, longest) with ``fill`` on the given side."""
+    width = max(lengths, default=0)
+    out = values.new_full((len(lengths), width), fill)
+    for row, part in zip(out, torch.split(values, list(lengths)), strict=True):
+        if side == "left":
+            row[width - len(part) :] = part
+        else:
+            row[: len(part)] = part
+    return out
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair are kept when ``room`` is too small for both.
+
+    The longer one is shortened until both are equal, then both alike; the odd token goes to the one that was longer.
+    """
+    short, long = min(first, second), max(first, second)
+    if short + long > room:
+        long = max(short, room - short)
+        if short + long > room:
+            short = room // 2
+            long = room - short
+    return (short, long) if first <= second else (long, short)
+
+
+def _find(whole: list[int], part: list[int]) -> int:
+    """Where ``part`` starts within ``whole``."""
+    for start in range(len(whole) - len(part) + 1):
+        if whole[start : start + len(part)] == part:
+            return start
+    return 0

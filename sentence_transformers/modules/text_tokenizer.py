@@ -1,0 +1,140 @@
+"""The tokenizer of a model as its users and its engine see it: one transformers tokenizer, one fast processor.
+
+The transformers tokenizer is built when somebody asks for it. What is then changed on it (added tokens, limits,
+sides) is taken over by the processor before the next call.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.hub.json_files import read_json
+from sentence_transformers.modules import tokenizer_files
+from sentence_transformers.modules.processing import TextProcessor
+from sentence_transformers.modules.tokenizer_files import Tokenization
+
+_building = threading.RLock()
+
+
+class TextTokenizer:
+    """Tokenizes the texts of one model.
+
+    Args:
+        folder: holds the tokenizer files.
+        settings: anything ``AutoTokenizer.from_pretrained`` takes.
+        with_types: whether the network takes segment numbers; None lets the transformers tokenizer say.
+        limit: the most tokens of an input; None takes the smaller of the tokenizer's limit and ``positions``.
+        positions: how many positions the network has, if it is limited.
+        lower: lower-case the input first.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        *,
+        with_types: bool | None,
+        limit: int | None,
+        positions: int | None,
+        lower: bool,
+        trust_remote_code: bool,
+    ) -> None:
+        self.folder, self.settings = folder, settings
+        self.with_types, self.lower, self.trust_remote_code = with_types, lower, trust_remote_code
+        self._built: Any = None
+        self._seen: tuple[Any, ...] = ()
+        self._processor: TextProcessor | None = None
+        found = None if with_types is None else tokenizer_files.read(folder, settings, with_types)
+        if found is None:
+            self._built = self._build()
+            found = tokenizer_files.from_transformers(self._built, with_types)
+        if limit is None and "model_max_length" in settings:
+            limit = tokenizer_files.as_limit(settings["model_max_length"])
+        elif limit is None:
+            own = found.limit if found else tokenizer_files.as_limit(self._built.model_max_length)
+            limit = min((n for n in (own, positions) if n is not None and n > 0), default=None)
+        self._install(found, limit)
+
+    def _build(self) -> Any:
+        from transformers import AutoTokenizer
+
+        settings = {key: value for key, value in self.settings.items() if key != "use_fast"}
+        if self.trust_remote_code:
+            settings["trust_remote_code"] = True
+        return AutoTokenizer.from_pretrained(str(self.folder), **settings)
+
+    def _install(self, found: Tokenization | None, limit: int | None) -> None:
+        """Take a tokenizer into use; one that is written in Python has no processor."""
+        self._limit = limit
+        self._processor = None
+        if found is not None:
+            found = tokenizer_files.lowercase(found) if self.lower else found
+            self._processor = TextProcessor(
+                found.tokenizer, limit, found.truncation_side, found.padding_side, found.padding_id, found.with_types
+            )
+        self._tell_limit()
+
+    def _tell_limit(self) -> None:
+        if self._built is not None:
+            if self._limit is not None:
+                self._built.model_max_length = self._limit
+            self._seen = self._state()
+
+    def _state(self) -> tuple[Any, ...]:
+        built = self._built
+        return id(built), len(built), built.model_max_length, built.padding_side, built.truncation_side
+
+    def _follow(self) -> None:
+        """Take over what was changed on the transformers tokenizer."""
+        if self._built is not None and self._state() != self._seen:
+            with _building:
+                limit = tokenizer_files.as_limit(self._built.model_max_length)
+                self._install(tokenizer_files.from_transformers(self._built, self.with_types), limit)
+
+    @property
+    def processor(self) -> TextProcessor | None:
+        """What the engine uses; None where the tokenizer is written in Python."""
+        self._follow()
+        return self._processor
+
+    @property
+    def transformers(self) -> Any:
+        """The transformers tokenizer; built on first use."""
+        with _building:
+            if self._built is None:
+                self._built = self._build()
+                self._tell_limit()
+            return self._built
+
+    @transformers.setter
+    def transformers(self, tokenizer: Any) -> None:
+        self._built = tokenizer
+        limit = tokenizer_files.as_limit(tokenizer.model_max_length)
+        self._install(tokenizer_files.from_transformers(tokenizer, self.with_types), limit)
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of one input; None for no limit."""
+        self._follow()
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int | None) -> None:
+        self._limit = value
+        if self._processor is not None:
+            self._processor.limit = value
+        self._tell_limit()
+
+    def save(self, target: Path) -> None:
+        """Write the tokenizer files."""
+        if self._built is not None:
+            self._built.save_pretrained(str(target))
+        else:
+            tokenizer_files.copy(self.folder, target)
+        if self._limit is not None:
+            file = target / "tokenizer_config.json"
+            config = {**(read_json(file) if file.is_file() else {}), "model_max_length": self._limit}
+            file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

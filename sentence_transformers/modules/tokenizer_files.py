@@ -1,0 +1,147 @@
+"""From the tokenizer files of a model folder to a Rust tokenizer, without transformers wherever that is safe.
+
+transformers 5 rebuilds some tokenizers from their settings rather than from ``tokenizer.json``. Where the two could
+differ, its own loader is asked; that costs an import, not correctness.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer, normalizers
+
+from sentence_transformers.errors import ModelFileError
+from sentence_transformers.hub.json_files import read_json
+
+Side = Literal["left", "right"]
+
+NO_LIMIT = 10**9  # files write "no limit" as a number around 1e30
+SIMPLE_SETTINGS = {"model_max_length", "padding_side", "truncation_side", "use_fast", "do_lower_case"}
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """What the tokenizer files of a folder say. limit: the most tokens of an input, None where they set none."""
+
+    tokenizer: Tokenizer
+    limit: int | None
+    truncation_side: Side
+    padding_side: Side
+    padding_id: int
+    with_types: bool
+
+
+def read(folder: Path, settings: Mapping[str, Any], with_types: bool) -> Tokenization | None:
+    """Read the files themselves; None where only transformers' own loader is sure to give the same tokens.
+
+    Args:
+        settings: the user's settings, which override those of the folder.
+        with_types: whether the model family takes segment numbers.
+
+    Raises: ModelFileError if a file is damaged.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file() or not set(settings) <= SIMPLE_SETTINGS:
+        return None
+    file = folder / "tokenizer_config.json"
+    config = {**(read_json(file) if file.is_file() else {}), **settings}
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises nothing narrower
+        raise ModelFileError(
+            f"{path} is damaged: expected a tokenizer, but {error}. Download the model again."
+        ) from error
+    if not _is_what_transformers_builds(tokenizer, config):
+        return None
+    _match_case(tokenizer, config)
+    padding = tokenizer.padding or {}
+    padding_id = _token_id(tokenizer, config.get("pad_token"))
+    return Tokenization(
+        tokenizer,
+        as_limit(config.get("model_max_length")),
+        config.get("truncation_side", "right"),
+        config.get("padding_side", padding.get("direction", "right")),
+        padding.get("pad_id", 0) if padding_id is None else padding_id,
+        with_types,
+    )
+
+
+def from_transformers(tokenizer: Any, with_types: bool | None = None) -> Tokenization | None:
+    """The same facts from a transformers tokenizer; None when it has no Rust tokenizer inside."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    return Tokenization(
+        backend,
+        as_limit(tokenizer.model_max_length),
+        tokenizer.truncation_side,
+        tokenizer.padding_side,
+        tokenizer.pad_token_id or 0,
+        "token_type_ids" in tokenizer.model_input_names if with_types is None else with_types,
+    )
+
+
+def lowercase(found: Tokenization) -> Tokenization:
+    """The same tokenizer, lower-casing its input first."""
+    tokenizer = Tokenizer.from_str(found.tokenizer.to_str())
+    present = tokenizer.normalizer
+    if present is None or "Lowercase" not in type(present).__name__:
+        steps = [normalizers.Lowercase()] + ([present] if present is not None else [])
+        tokenizer.normalizer = normalizers.Sequence(steps)
+    return replace(found, tokenizer=tokenizer)
+
+
+def copy(folder: Path, target: Path) -> None:
+    """Copy the tokenizer files of a folder."""
+    for name in FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+
+
+def as_limit(value: Any) -> int | None:
+    """A maximum length as a number of tokens; None for the huge numbers that mean "no limit"."""
+    return None if value is None or value > NO_LIMIT else int(value)
+
+
+def _is_what_transformers_builds(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
+    if config.get("auto_map") or "add_bos_token" in config or "add_eos_token" in config:
+        return False  # remote code, or a template that is rewritten on load
+    added = config.get("added_tokens_decoder") or {}
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    return all(int(number) < size for number in added)
+
+
+def _match_case(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
+    """BERT-type tokenizers take their normalisation from the settings, whatever ``tokenizer.json`` says."""
+    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+        for attribute, key in (
+            ("lowercase", "do_lower_case"),
+            ("strip_accents", "strip_accents"),
+            ("handle_chinese_chars", "tokenize_chinese_chars"),
+        ):
+            if key in config:
+                setattr(tokenizer.normalizer, attribute, config[key])
+
+
+def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
+    """The number of a special token, which files write as a string or as an object with ``content``."""
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return None if content is None else tokenizer.token_to_id(content)

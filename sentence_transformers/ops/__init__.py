@@ -1,0 +1,1 @@
+"""Tensor mathematics on plain tensors: no model, no file, no network."""

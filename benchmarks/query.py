@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.corpora import QUERIES
 from benchmarks.race import progress, ratio, take_turns
-from benchmarks.report import Report, describe_tokens, percentile, token_counts
+from benchmarks.report import Report, describe_tokens, percentile, steadiness, token_counts
 from benchmarks.run import Run
 
 
@@ -29,6 +29,7 @@ def measure(run: Run) -> Report:
         report.rows.append([title, *(f"{value * 1000:.2f}" for value in values), compared])
     report.notes += [
         f"{rounds} rounds; {describe_tokens(token_counts(run.options.model, QUERIES))}",
+        steadiness({name: [median(turn) for turn in found] for name, found in taken.items()}, "ms"),
         *([agreement] if agreement else []),
     ]
     report.numbers = {"seconds": taken}

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,13 @@ def flops_per_token(model: Path) -> int:
     return 2 * sum(math.prod(shape) for shape in layers if len(shape) == 2)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Lowest to highest: how noisy the machine was."""
-    return f"{min(values):.2f}-{max(values):.2f}"
+def steadiness(seconds: Mapping[str, Sequence[float]], unit: str = "s") -> str:
+    """Lowest to highest time of a round for each side, with a warning where they differ twofold."""
+    scale = {"s": 1, "ms": 1000}[unit]
+    spans = [f"{name} {min(f) * scale:.2f}-{max(f) * scale:.2f} {unit}" for name, f in seconds.items()]
+    busy = any(max(found) > 2 * min(found) for found in seconds.values())
+    warning = "; THE MACHINE WAS BUSY (rounds differ twofold): do not quote these numbers" if busy else ""
+    return f"a round took: {', '.join(spans)}{warning}"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import corpora
 from benchmarks.race import progress, ratio, seconds, take_turns
-from benchmarks.report import Report, describe_tokens, spread, token_counts
+from benchmarks.report import Report, describe_tokens, steadiness, token_counts
 from benchmarks.run import Run
 
 MEGABYTE = 1_000_000
@@ -33,7 +33,7 @@ def measure(run: Run) -> Report:
         "'above the model' is the highest resident set during the work less the resident set after loading"
         + ("" if exact else " (an upper bound: this system cannot forget the peak of loading)"),
         "'above the peak of loading' is ru_maxrss after the work less ru_maxrss after loading",
-        f"seconds in each round: {', '.join(f'{name} {spread(found)}' for name, found in taken.items())}",
+        steadiness(taken),
         *([agreement] if agreement else []),
     ]
     report.numbers = {"seconds": taken, "part": len(part), "memory": whole, "sentences": len(texts.items)}

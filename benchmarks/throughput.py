@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import corpora
 from benchmarks.race import IDLE, Side, progress, ratio, take_turns
-from benchmarks.report import Report, describe_tokens, flops_per_token, spread, token_counts
+from benchmarks.report import Report, describe_tokens, flops_per_token, steadiness, token_counts
 from benchmarks.run import Run
 
 
@@ -39,7 +39,7 @@ def measure(run: Run) -> Report:
         f"{texts.source}; {describe_tokens(counts)}",
         f"float32 product 1024 x 384 x 1536 just before each round: {measured}; efficiency is against {best}",
         f"work: {flops_per_token(options.model) / 1e6:.1f} MFLOP for each real token (linear layers; no attention)",
-        f"seconds in each round: {', '.join(f'{name} {spread(found)}' for name, found in seconds.items())}",
+        steadiness(seconds),
         *([agreement] if agreement else []),
     ]
     report.numbers = {"seconds": seconds, "product_gflops": rates, "gflop": work, "tokens": sum(counts)}

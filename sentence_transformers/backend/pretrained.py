@@ -75,13 +75,27 @@ class Pretrained:
     @property
     def config(self) -> dict[str, Any]:
         """``config.json`` as it is now."""
-        return self._config if self._hosted is None else dict(self._hosted.model.config.to_dict())  # type: ignore[operator, union-attr]
+        live = self._live_config
+        return self._config if live is None else dict(live.to_dict())
+
+    @property
+    def _live_config(self) -> Any:
+        """The config object of the transformers model; None before it is built, and for a wrapper without one."""
+        return None if self._hosted is None else getattr(self._hosted.model, "config", None)
+
+    @property
+    def position_limit(self) -> int | None:
+        """The most tokens of one sequence, where the network or its config sets a limit."""
+        live, key = self._live_config, "max_position_embeddings"
+        named = self._config.get(key) if live is None else getattr(live, key, None)  # GPT-2 calls it n_positions
+        own = None if self._native is None else self._native.position_limit
+        return min((limit for limit in (named, own) if limit is not None and limit > 0), default=None)
 
     @property
     def wants_all_layers(self) -> bool:
         """Whether the config asks for the hidden states of every layer."""
-        config = self._config if self._hosted is None else vars(self._hosted.model.config)
-        return bool(config.get("output_hidden_states"))
+        live = self._live_config
+        return bool((self._config if live is None else vars(live)).get("output_hidden_states"))
 
     @property
     def built(self) -> nn.Module | None:
@@ -108,7 +122,8 @@ class Pretrained:
         if self.trust_remote_code:
             settings["trust_remote_code"] = True
         config = load_config(self.folder, trust_remote_code=self.trust_remote_code, **self.overrides)
-        model: nn.Module = load_model(self.folder, config, **settings)
+        with torch.inference_mode(False):  # the first use may be an inference; parameters must be trainable later
+            model: nn.Module = load_model(self.folder, config, **settings)
         return model if self._native is None else model.to(self._native.device)
 
     def replace(self, model: nn.Module) -> None:
@@ -154,7 +169,8 @@ class Pretrained:
         weights = checkpoint.read_weights(path)
         same = all(tensor.dtype == dtype for tensor in weights.values() if tensor.is_floating_point())
         if same and path.name == checkpoint.WEIGHT_FILES[0]:
-            shutil.copyfile(path, target / path.name)
+            if target.resolve() != path.parent.resolve():
+                shutil.copyfile(path, target / path.name)
         else:
             changed = {key: t.to(dtype) if t.is_floating_point() else t for key, t in weights.items()}
             checkpoint.write_weights(changed, target)

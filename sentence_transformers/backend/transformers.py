@@ -26,6 +26,8 @@ ENCODERS = {
     "t5gemma": "T5GemmaEncoderModel",
 }
 
+TEXT_ARGUMENTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds"})
+
 
 def load_config(folder: Path, **kwargs: Any) -> Any:
     """The transformers config object of a folder."""
@@ -74,6 +76,8 @@ class TransformersNetwork:
     def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
         tokens = tokens.to(self.device)
         mask = Packed(torch.ones_like(tokens.ids)[:, None], tokens.lengths).pad().mask
+        if not tokens.ids.numel():  # models cannot run on no token at all; of this one nothing is kept
+            mask = mask.new_zeros(len(tokens.lengths), 1)
         ids = torch.full_like(mask, self.padding_id)
         ids[mask != 0] = tokens.ids
         features = {"input_ids": ids, "attention_mask": mask}
@@ -93,5 +97,8 @@ class TransformersNetwork:
 
 
 def accepted_arguments(model: nn.Module) -> frozenset[str]:
-    """The names of the arguments of a model's ``forward``."""
-    return frozenset(inspect.signature(model.forward).parameters)
+    """The names of the arguments of a model's ``forward``; for a wrapper that hands on any, those of a text model."""
+    parameters = inspect.signature(model.forward).parameters
+    if "input_ids" not in parameters and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return TEXT_ARGUMENTS
+    return frozenset(parameters)

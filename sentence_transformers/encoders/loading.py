@@ -118,6 +118,7 @@ def _open(found: Source, entry: dict[str, Any], settings: dict[str, Any]) -> nn.
         found.folder,
         settings["trust_remote_code"],
         (settings.get("model_kwargs") or {}).get("code_revision"),
+        found.name,
     )
     if issubclass(kind, Module) and not _takes_only_a_path(kind):
         return kind.load(str(found.folder), subfolder=path, **settings)

@@ -52,6 +52,7 @@ def _save_module(
         writer(str(target), safe_serialization=safe_serialization)
     else:
         writer(str(target))
+    trust.copy_code(type(module), folder)
     entry = {"idx": i, "name": name, "path": path, "type": trust.type_string(type(module))}
     return {**entry, "kwargs": list(kwargs)} if kwargs else entry
 

@@ -12,14 +12,17 @@ from sentence_transformers.ops.tokens import Packed, TokenIds
 
 
 def accepts_packed(module: nn.Module) -> bool:
-    """Whether a module says that it reads packed token embeddings."""
-    return bool(getattr(module, "accepts_packed", False))
+    """Whether a module says that it reads packed token embeddings, and nobody hooked in who expects padded ones."""
+    return bool(getattr(module, "accepts_packed", False)) and not _hooked(module)
 
 
 def threads_safe(module: nn.Module) -> bool:
     """Whether several threads may run a module at once: it says so, and nobody hooked into it."""
-    safe = bool(getattr(module, "threads_safe", False))
-    return safe and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    return bool(getattr(module, "threads_safe", False)) and not _hooked(module)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def padded(features: Features) -> Features:

@@ -7,13 +7,14 @@ their rows into the result. Knows a model only as a callable on features with a 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.inference.collect import Collector
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 Ints = np.ndarray[Any, Any]
 Finish = Callable[[Features], Any]
+Advance = Callable[[int], Any]
 
 WINDOW = 4096  # inputs tokenised at a time: enough to sort by length, little enough to hold
 GPU_BUDGET = 64 * BUDGET  # tokens of a batch on other devices; batch_size is what bounds it there
@@ -78,8 +80,8 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
     """
     parallel = model.device.type == "cpu" and all(threads_safe(module) for module in model)
     truncated, limit = 0, None
-    waiting: list[Batch] = []
-    with tqdm(total=len(request.inputs), desc="Batches", unit="input", disable=not request.progress) as bar:
+    running: list[Running] = []  # the window being computed, and for a moment the one before
+    with _progress_bar(request) as advance:
         try:
             for start in range(0, len(request.inputs), WINDOW):
                 window = Window.of(request.inputs[start : start + WINDOW], start, distinct=parallel)
@@ -87,13 +89,15 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
                 truncated, limit = truncated + prepared.truncated, prepared.limit
                 if truncated and request.on_truncate == "error":
                     raise ValueError(_truncation(truncated, len(request.inputs), limit))
-                previous, waiting = waiting, _submit(model, request, finish, collector, window, prepared, parallel)
-                _wait(previous, bar)
-                window.repeat_into(collector, waiting, bar)
-            _wait(waiting, bar)
+                batches = _submit(model, request, finish, collector, window, prepared, parallel)
+                running.append(Running(window, batches))
+                if len(running) == 2:
+                    running.pop(0).finish(collector, advance)
+            for last in running:
+                last.finish(collector, advance)
         finally:
-            for future in waiting:
-                future.cancel()
+            for window_left in running:
+                window_left.cancel()
     if truncated and request.on_truncate == "warn":
         logger.warning(_truncation(truncated, len(request.inputs), limit))
 
@@ -123,13 +127,30 @@ class Window:
         copies, copied = np.array(pairs, dtype=np.int64).T + start
         return cls(list(first), np.fromiter(first.values(), dtype=np.int64) + start, copies, copied)
 
-    def repeat_into(self, collector: Collector, waiting: list[Batch], bar: Any) -> None:
-        """Fill the places of repeated texts, once the places they repeat are done."""
-        if len(self.copies):
-            _wait(waiting, bar)
-            waiting.clear()
-            collector.repeat(self.copied, self.copies)
-            bar.update(len(self.copies))
+
+@dataclass(frozen=True)
+class Running:
+    """A window under way."""
+
+    window: Window
+    batches: list[Batch]
+
+    def finish(self, collector: Collector, advance: Advance) -> None:
+        """Wait for its batches, then fill the places of repeated texts."""
+        try:
+            for batch in self.batches:
+                advance(batch.result())
+        except BaseException:
+            self.cancel()
+            raise
+        if len(self.window.copies):
+            collector.repeat(self.window.copied, self.window.copies)
+            advance(len(self.window.copies))
+
+    def cancel(self) -> None:
+        """Don't start what has not started."""
+        for batch in self.batches:
+            batch.cancel()
 
 
 def _submit(
@@ -151,30 +172,46 @@ def _submit(
 
     if not parallel:
         budget = BUDGET * torch.get_num_threads() if model.device.type == "cpu" else GPU_BUDGET
-        return [Later(step, rows) for rows in Plan.build(prepared.sizes, request.batch_size, budget)]
+        return [Later(step, rows, _all_cores) for rows in Plan.build(prepared.sizes, request.batch_size, budget)]
+    threads = torch.get_num_threads()
+    plan = Plan.build(prepared.sizes, request.batch_size, token_budget(int(prepared.sizes.sum()), threads))
+    if threads == 1:
+        return [Later(step, rows, nullcontext()) for rows in plan]
+    if len(plan) == 1:
+        return [Later(step, rows, _all_cores) for rows in plan]
     workers = cpu_workers()
-    total = int(prepared.sizes.sum())
-    plan = Plan.build(prepared.sizes, request.batch_size, token_budget(total, workers.threads))
-    wide = len(plan) == 1 and total > token_budget(0, 1)
-    return [workers.submit(wide, step, rows) for rows in plan]
+    return [workers.submit(step, rows) for rows in plan]
 
 
 class Later:
-    """A batch that the calling thread computes when it is waited for."""
+    """A batch that the calling thread computes when it is waited for, holding ``lock``."""
 
-    def __init__(self, step: Callable[[Ints], int], rows: Ints) -> None:
-        self.step, self.rows = step, rows
+    def __init__(self, step: Callable[[Ints], int], rows: Ints, lock: AbstractContextManager[Any]) -> None:
+        self.step, self.rows, self.lock = step, rows, lock
 
     def result(self) -> int:
-        return self.step(self.rows)
+        with self.lock:
+            return self.step(self.rows)
 
     def cancel(self) -> bool:
         return True
 
 
-def _wait(futures: list[Batch], bar: Any) -> None:
-    for future in futures:
-        bar.update(future.result())
+# One batch at a time in the whole process: modules that keep state are safe then, and so is the speed, because two
+# batches that want every core disturb one another. Whoever may use one core only disturbs nobody, and takes no lock.
+_all_cores = threading.RLock()
+
+
+@contextmanager
+def _progress_bar(request: Request) -> Iterator[Advance]:
+    """A function that takes the number of inputs just done."""
+    if not request.progress:
+        yield lambda count: None
+        return
+    from tqdm.auto import tqdm  # its import costs more than encoding a few sentences
+
+    with tqdm(total=len(request.inputs), desc="Batches", unit="input") as bar:
+        yield bar.update
 
 
 def _truncation(count: int, total: int, limit: int | None) -> str:

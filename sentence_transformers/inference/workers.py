@@ -1,7 +1,6 @@
 """Compute threads on the CPU: several batches at once with one core each beat one batch with all cores.
 
-One set of threads serves the whole process, so callers in many threads do not oversubscribe the machine. Where a
-batch runs depends on the call's inputs alone, so equal calls give equal bits.
+One set of threads serves the whole process, so callers in many threads do not oversubscribe the machine.
 """
 
 from __future__ import annotations
@@ -18,23 +17,22 @@ _workers: dict[tuple[int, int], Workers] = {}
 
 
 class Workers:
-    """Threads that compute with one core each (``narrow``), and one that computes with all of them (``wide``)."""
+    """Threads that each compute with one core."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.narrow = ThreadPoolExecutor(threads, "encode", _set_cores, (1,))
-        self.wide = ThreadPoolExecutor(1, "encode-wide", _set_cores, (threads,))
-        ready = threading.Barrier(threads + 1)
-        started = [self.narrow.submit(ready.wait) for _ in range(threads)]
-        ready.wait()
-        for future in [*started, self.wide.submit(int)]:
+        self._pool = ThreadPoolExecutor(threads, "encode", _set_cores, (1,))
+        everyone = threading.Barrier(threads + 1)
+        started = [self._pool.submit(everyone.wait) for _ in range(threads)]
+        everyone.wait()
+        for future in started:
             future.result()
         # torch keeps the last number set anywhere as the start value of threads that come later: put ours back
         _set_cores(threads)
 
-    def submit(self, wide: bool, function: Any, *args: Any) -> Future[Any]:
-        """Run ``function(*args)`` on a thread of the given kind."""
-        return (self.wide if wide else self.narrow).submit(function, *args)
+    def submit(self, function: Any, *args: Any) -> Future[Any]:
+        """Run ``function(*args)`` on one of the threads."""
+        return self._pool.submit(function, *args)
 
 
 def _set_cores(count: int) -> None:

@@ -60,7 +60,8 @@ def distill(
     if device is not None:
         transformer.to(device)
     source = rust_tokenizer(transformer.tokenizer)
-    tokenizer, entries = _entries(source, recipe)
+    kept = (transformer.tokenizer.unk_token, transformer.tokenizer.pad_token)
+    tokenizer, entries = _entries(source, recipe, kept)
     vectors = encode_tokens(transformer, [entry.input_ids for entry in entries]).double()
     if recipe.pca_dims is not None:
         vectors = principal_components(vectors, recipe.pca_dims)
@@ -83,8 +84,11 @@ def _transformer(model: Any, trust_remote_code: bool) -> Transformer:
     return first
 
 
-def _entries(source: Tokenizer, recipe: Recipe) -> tuple[Tokenizer, list[Entry]]:
-    """The tokenizer that will be used, and its tokens in order of rank."""
+def _entries(source: Tokenizer, recipe: Recipe, kept: Sequence[str]) -> tuple[Tokenizer, list[Entry]]:
+    """The tokenizer that will be used, and its tokens in order of rank.
+
+    Of the special tokens, which no text has, only ``kept`` count.
+    """
     processor = TextProcessor(source)
     subwords = source.get_vocab(with_added_tokens=True)
     words = list(dict.fromkeys(word for word in recipe.vocabulary if not (recipe.use_subword and word in subwords)))
@@ -94,9 +98,10 @@ def _entries(source: Tokenizer, recipe: Recipe) -> tuple[Tokenizer, list[Entry]]
         tokenizer.no_truncation()
         tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
         before, after = processor.single.before, processor.single.after
-        removed = re.compile(recipe.token_remove_pattern) if recipe.token_remove_pattern else None
+        special = {token.content for token in source.get_added_tokens_decoder().values() if token.special}
+        removed = re.compile(recipe.token_remove_pattern or r"(?!)")  # (?!) matches nothing
         for token, row in sorted(subwords.items(), key=lambda item: item[1]):
-            if removed is None or not removed.match(token):
+            if not removed.match(token) and (token not in special or token in kept):
                 entries.append(Entry(row, (*before, row, *after)))
     else:
         tokenizer = _word_tokenizer(source, words)
@@ -143,14 +148,17 @@ def principal_components(vectors: Tensor, dims: int) -> Tensor:
     """
     count, width = vectors.shape
     if dims >= count:
-        logger.warning("pca_dims is %d, but there are only %d tokens: the vectors keep their width %d.", dims, count, width)
+        logger.warning(
+            "pca_dims is %d, but there are only %d tokens: the vectors keep their width %d.", dims, count, width
+        )
         return vectors
     if dims > width:
         logger.warning("pca_dims is %d, but the vectors have only %d numbers: they keep this width.", dims, width)
     centred = vectors - vectors.mean(0)
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :dims]  # (D, dims), largest first
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))  # (1, dims)
-    return centred @ (directions * largest.sign())
+    projected: Tensor = centred @ (directions * largest.sign())
+    return projected
 
 
 def sif_weights(count: int, coefficient: float) -> Tensor:

@@ -122,7 +122,7 @@ class Dense(WithDimension, ModuleWithWeights):
 class Normalize(Module):
     """Scale vectors to unit length.
 
-    Reads ``features[module_input_name]``: (..., D) and writes ``features[module_output_name]``: (..., D), of L2 length 1
+    Reads ``features[module_input_name]``: (..., D); writes ``features[module_output_name]``: (..., D), of L2 length 1
     (zero stays zero). Without the feature to read, nothing happens.
     """
 
@@ -166,7 +166,7 @@ class LayerNorm(WithDimension, ModuleWithWeights):
 
 
 class Dropout(Module):
-    """In training, set each number of ``sentence_embedding`` to 0 with probability ``dropout`` and scale up the others."""
+    """In training, set numbers of ``sentence_embedding`` to 0 with probability ``dropout`` and scale up the others."""
 
     config_keys: ClassVar[Sequence[str]] = ("dropout",)
     accepts_packed: ClassVar[bool] = True
@@ -227,8 +227,8 @@ class WeightedLayerPooling(WithDimension, ModuleWithWeights):
         upper = list(layers)[self.layer_start :]
         if len(upper) != len(self.layer_weights):
             raise ValueError(
-                f"WeightedLayerPooling has {len(self.layer_weights)} weights for the layers from {self.layer_start} on; "
-                f"got {len(upper)} such layers ({len(layers)} in all). Set num_hidden_layers to that of the transformer."
+                f"WeightedLayerPooling has {len(self.layer_weights)} weights for the layers from {self.layer_start} "
+                f"on; got {len(upper)} such layers ({len(layers)} in all). Set num_hidden_layers as in the transformer."
             )
         first = upper[0]
         if isinstance(first, Packed):
@@ -273,8 +273,8 @@ def _activation(path: str | None, folder: str, trust_remote_code: bool) -> Calla
         return None
     if not trust_remote_code and not path.startswith("torch."):
         logger.warning(
-            "The activation function %r of Dense in %s is not part of torch: using Tanh. If you trust its code, load the "
-            "model with trust_remote_code=True.",
+            "The activation function %r of Dense in %s is not part of torch: using Tanh. If you trust its code, load "
+            "the model with trust_remote_code=True.",
             path,
             folder,
         )
@@ -290,6 +290,6 @@ def _activation(path: str | None, folder: str, trust_remote_code: bool) -> Calla
         function: Callable[[Tensor], Tensor] = found
         return function
     raise ModelFileError(
-        f"{folder}: activation_function must name a class of torch modules, such as 'torch.nn.modules.activation.Tanh'; "
-        f"got {path!r}. If you trust the model's code, load it with trust_remote_code=True."
+        f"{folder}: activation_function must name a class of torch modules, such as 'torch.nn.Tanh'; got {path!r}. "
+        "If you trust the model's code, load it with trust_remote_code=True."
     )

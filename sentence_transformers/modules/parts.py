@@ -93,7 +93,7 @@ class ModuleWithWeights(Module):
         Raises:
             ModelFileError: weights that are missing, damaged, or do not fit the config.
         """
-        where = {
+        where: dict[str, Any] = {
             "subfolder": subfolder,
             "token": token,
             "cache_folder": cache_folder,
@@ -150,7 +150,7 @@ def rust_tokenizer(tokenizer: Any) -> Tokenizer:
     found = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(found, Tokenizer):
         raise ValueError(
-            "The tokenizer must be fast (i.e. Rust-backed): a tokenizers.Tokenizer, or a fast tokenizer of transformers; "
+            "The tokenizer must be fast (i.e. Rust-backed): a tokenizers.Tokenizer, or a fast one of transformers; "
             f"got {type(tokenizer).__name__}. Try tokenizers.Tokenizer.from_pretrained(...)."
         )
     return found

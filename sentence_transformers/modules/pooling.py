@@ -33,6 +33,8 @@ class Counted:
 
 
 def _mean(counted: Counted) -> Tensor:
+    if isinstance(counted.tokens, Packed) and counted.weight_sums is None:
+        return counted.tokens.mean()
     total, count = counted.tokens.sum()
     return total / _weight_sum(count, counted)
 

@@ -29,16 +29,29 @@ _MARGIN = 64  # tokens beyond the limit that a shortened text must still have; a
 
 @dataclass(frozen=True)
 class Template:
-    """The special tokens around one text or a pair, and the segment number of every part."""
+    """The special tokens around one text or a pair, and the segment numbers of all parts.
+
+    types: of every token before; of the first text; of every token between; of the second text; of every token after.
+    """
 
     before: tuple[int, ...]
     between: tuple[int, ...]
     after: tuple[int, ...]
-    types: tuple[int, int, int, int, int]  # before, first, between, second, after
+    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
 
     @property
     def size(self) -> int:
         return len(self.before) + len(self.between) + len(self.after)
+
+    def types_of(self, first: int, second: int = 0) -> list[int]:
+        """Segment numbers of an input with so many tokens of its first and second text."""
+        before, one, between, two, after = self.types
+        return [*before, *[one] * first, *between, *[two] * second, *after]
+
+    @property
+    def has_types(self) -> bool:
+        """Whether any segment number is not 0."""
+        return any(self.types_of(1, 1))
 
 
 @dataclass(frozen=True)
@@ -98,10 +111,15 @@ class TextProcessor:
     def single(self) -> Template:
         """What the tokenizer puts around one text."""
         whole, bare = self.tokenizer.encode("a"), self.tokenizer.encode("a", add_special_tokens=False)
-        before = _find(whole.ids, bare.ids)
-        kind = whole.type_ids[0] if whole.ids else 0
-        after = whole.ids[before + len(bare.ids) :]
-        return Template(tuple(whole.ids[:before]), (), tuple(after), (kind, kind, 0, 0, kind))
+        start = _find(whole.ids, bare.ids)
+        stop = start + len(bare.ids)
+        ids, types = whole.ids, whole.type_ids
+        return Template(
+            tuple(ids[:start]),
+            (),
+            tuple(ids[stop:]),
+            (tuple(types[:start]), _one(types[start:stop]), (), 0, tuple(types[stop:])),
+        )
 
     @cached_property
     def pair(self) -> Template:
@@ -110,19 +128,13 @@ class TextProcessor:
         owner = whole.sequence_ids  # None for a special token
         first = [i for i, who in enumerate(owner) if who == 0]
         second = [i for i, who in enumerate(owner) if who == 1]
+        before, between, after = slice(first[0]), slice(first[-1] + 1, second[0]), slice(second[-1] + 1, None)
         ids, types = whole.ids, whole.type_ids
-        after = ids[second[-1] + 1 :]
         return Template(
-            tuple(ids[: first[0]]),
-            tuple(ids[first[-1] + 1 : second[0]]),
-            tuple(after),
-            (
-                types[0],
-                types[first[0]],
-                types[first[-1] + 1] if second[0] > first[-1] + 1 else 0,
-                types[second[0]],
-                types[-1] if after else 0,
-            ),
+            tuple(ids[before]),
+            tuple(ids[between]),
+            tuple(ids[after]),
+            (tuple(types[before]), types[first[0]], tuple(types[between]), types[second[0]], tuple(types[after])),
         )
 
     def prompt_length(self, prompt: str) -> int:
@@ -155,7 +167,10 @@ class TextProcessor:
                 if len(ids) > limit:
                     truncated += 1
                     rows[i] = self._cut(ids, head, tail, limit)
-        return self._table(rows, None, truncated, limit)
+        types = None
+        if template.has_types:  # XLNet's classifier token is a segment of its own
+            types = [template.types_of(len(ids) - template.size) for ids in rows]
+        return self._table(rows, types, truncated, limit)
 
     def _cut(self, ids: list[int], head: int, tail: int, limit: int) -> list[int]:
         """Drop content until ``limit`` tokens are left; ``head`` and ``tail`` special tokens stay."""
@@ -175,8 +190,7 @@ class TextProcessor:
                 keep_first, keep_second = longest_first(len(first), len(second), room)
                 first, second = self._keep(first, keep_first), self._keep(second, keep_second)
             rows.append([*template.before, *first, *template.between, *second, *template.after])
-            parts = (template.before, first, template.between, second, template.after)
-            types.append([kind for kind, part in zip(template.types, parts, strict=True) for _ in part])
+            types.append(template.types_of(len(first), len(second)))
         return self._table(rows, types, truncated, limit)
 
     def _keep(self, ids: list[int], count: int) -> list[int]:
@@ -264,6 +278,11 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
             short = room // 2
             long = room - short
     return (short, long) if first <= second else (long, short)
+
+
+def _one(types: list[int]) -> int:
+    """The segment number that all tokens of a text share."""
+    return types[0] if types else 0
 
 
 def _find(whole: list[int], part: list[int]) -> int:

@@ -34,8 +34,8 @@ OLD_FOLDER = "0_StaticEmbedding"
 class StaticEmbedding(WithDimension, InputModule):
     """The mean of token vectors.
 
-    Reads texts; pairs count as one text. Writes ``sentence_embedding``: (B, D), zero for a text without tokens. There are
-    no special tokens, and nothing is truncated unless the tokenizer itself was told to.
+    Reads texts; pairs count as one text. Writes ``sentence_embedding``: (B, D), zero for a text without tokens. There
+    are no special tokens, and nothing is truncated unless the tokenizer itself was told to.
 
     Args:
         tokenizer: a ``tokenizers.Tokenizer``, or a fast tokenizer of transformers. Its padding is switched off.
@@ -136,7 +136,7 @@ class StaticEmbedding(WithDimension, InputModule):
         Raises:
             ModelFileError: a file is missing or damaged, or holds no vectors.
         """
-        hub = {
+        hub: dict[str, Any] = {
             "token": token,
             "cache_folder": cache_folder,
             "revision": revision,
@@ -229,11 +229,13 @@ def _read_tokenizer(path: str) -> Any:
     try:
         return Tokenizer.from_file(path)
     except Exception as error:  # the Rust library raises nothing narrower
-        raise ModelFileError(f"{path} is damaged: expected a tokenizer, but {error}. Download the model again.") from error
+        raise ModelFileError(
+            f"{path} is damaged: expected a tokenizer, but {error}. Download the model again."
+        ) from error
 
 
 def _vectors(weights: Mapping[str, Tensor], folder: str) -> Tensor:
-    """(V, D) from our own weights, or from those of model2vec: rows shared between tokens, and scaled for each token."""
+    """(V, D) from our own weights, or from those of model2vec: rows that tokens share, and a scale for each token."""
     if "embedding.weight" in weights:
         return checkpoint.tensor(weights, "embedding.weight", (None, None), folder)
     if "embeddings" not in weights:

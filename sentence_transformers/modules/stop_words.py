@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ENGLISH_STOP_WORDS: list[str] = r"""
+_WORDS = r"""
 ! " # $ % & ' '' ( ) * + , - . / : ; < = > ? @ [ \ ] ^ _ ` `` { | } ~
 a about above across after afterwards again against ain all almost alone along already also although always am among
 amongst amoungst amount an and another any anyhow anyone anything anyway anywhere are aren around as at back be became
@@ -22,6 +22,8 @@ these they thick thin third this those though three through throughout thru thus
 twelve twenty two un under until up upon us ve very via was wasn we well were weren what whatever when whence whenever
 where whereafter whereas whereby wherein whereupon wherever whether which while whither who whoever whole whom whose
 why will with within without won would wouldn y yet you your yours yourself yourselves
-""".split()
-"""34 punctuation marks, scikit-learn's 318 words (those of the Glasgow Information Retrieval Group), and 34 others, most of
-them pieces that contractions fall into (``don``, ``ll``, ...)."""
+"""
+
+ENGLISH_STOP_WORDS: list[str] = _WORDS.split()
+"""34 punctuation marks, scikit-learn's 318 words (those of the Glasgow Information Retrieval Group), and 34 others,
+most of them pieces that contractions fall into (``don``, ``ll``, ...)."""

@@ -68,29 +68,31 @@ class TextTokenizer:
 
     def _install(self, found: Tokenization | None, limit: int | None) -> None:
         """Take a tokenizer into use; one that is written in Python has no processor."""
-        self._limit = limit
-        self._processor = None
+        processor = None
         if found is not None:
             found = tokenizer_files.lowercase(found) if self.lower else found
-            self._processor = TextProcessor(
+            processor = TextProcessor(
                 found.tokenizer, limit, found.truncation_side, found.padding_side, found.padding_id, found.with_types
             )
+        self._limit, self._processor = limit, processor
         self._tell_limit()
 
     def _tell_limit(self) -> None:
         if self._built is not None:
             if self._limit is not None:
                 self._built.model_max_length = self._limit
-            self._seen = self._state()
+            self._seen = self._state(self._built)
 
-    def _state(self) -> tuple[Any, ...]:
-        built = self._built
+    @staticmethod
+    def _state(built: Any) -> tuple[Any, ...]:
         return id(built), len(built), built.model_max_length, built.padding_side, built.truncation_side
 
     def _follow(self) -> None:
         """Take over what was changed on the transformers tokenizer."""
-        if self._built is not None and self._state() != self._seen:
-            with _building:
+        if self._built is None or self._state(self._built) == self._seen:
+            return
+        with _building:
+            if self._state(self._built) != self._seen:  # no other thread was first
                 limit = tokenizer_files.as_limit(self._built.model_max_length)
                 self._install(tokenizer_files.from_transformers(self._built, self.with_types), limit)
 
@@ -105,8 +107,11 @@ class TextTokenizer:
         """The transformers tokenizer; built on first use."""
         with _building:
             if self._built is None:
-                self._built = self._build()
-                self._tell_limit()
+                built = self._build()
+                if self._limit is not None:
+                    built.model_max_length = self._limit
+                self._seen = self._state(built)
+                self._built = built  # last: other threads look at it without the lock
             return self._built
 
     @transformers.setter

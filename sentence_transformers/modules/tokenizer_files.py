@@ -19,7 +19,9 @@ from sentence_transformers.hub.json_files import read_json
 
 Side = Literal["left", "right"]
 
+TYPES = "token_type_ids"
 NO_LIMIT = 10**9  # files write "no limit" as a number around 1e30
+TYPED_CLASSES = {None, "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "ElectraTokenizerFast"}
 SIMPLE_SETTINGS = {"model_max_length", "padding_side", "truncation_side", "use_fast", "do_lower_case"}
 FILES = (
     "tokenizer.json",
@@ -54,7 +56,7 @@ def read(folder: Path, settings: Mapping[str, Any], with_types: bool) -> Tokeniz
 
     Args:
         settings: the user's settings, which override those of the folder.
-        with_types: whether the model family takes segment numbers.
+        with_types: whether the model family takes segment numbers; whether the tokenizer gives any is in its files.
 
     Raises: ModelFileError if a file is damaged.
     """
@@ -63,6 +65,9 @@ def read(folder: Path, settings: Mapping[str, Any], with_types: bool) -> Tokeniz
         return None
     file = folder / "tokenizer_config.json"
     config = {**(read_json(file) if file.is_file() else {}), **settings}
+    names = config.get("model_input_names")
+    if with_types and names is None and config.get("tokenizer_class") not in TYPED_CLASSES:
+        return None  # transformers knows what other classes give
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises nothing narrower
@@ -80,7 +85,7 @@ def read(folder: Path, settings: Mapping[str, Any], with_types: bool) -> Tokeniz
         config.get("truncation_side", "right"),
         config.get("padding_side", padding.get("direction", "right")),
         padding.get("pad_id", 0) if padding_id is None else padding_id,
-        with_types,
+        with_types and (names is None or TYPES in names),
     )
 
 
@@ -95,7 +100,7 @@ def from_transformers(tokenizer: Any, with_types: bool | None = None) -> Tokeniz
         tokenizer.truncation_side,
         tokenizer.padding_side,
         tokenizer.pad_token_id or 0,
-        "token_type_ids" in tokenizer.model_input_names if with_types is None else with_types,
+        with_types is not False and TYPES in tokenizer.model_input_names,
     )
 
 
@@ -110,7 +115,9 @@ def lowercase(found: Tokenization) -> Tokenization:
 
 
 def copy(folder: Path, target: Path) -> None:
-    """Copy the tokenizer files of a folder."""
+    """Copy the tokenizer files of a folder to another."""
+    if target.resolve() == folder.resolve():
+        return
     for name in FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)

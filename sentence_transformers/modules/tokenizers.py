@@ -137,7 +137,7 @@ class WhitespaceTokenizer(_Lookup):
 
 
 class PhraseTokenizer(_Lookup):
-    """Split as the Penn Treebank does (with nltk); join neighbours that are a phrase of the list, longest phrases first.
+    """Split as the Penn Treebank does (with nltk); join neighbours that are a phrase of the list, the longest first.
 
     Words and phrases are looked up as they stand, then in lower case, then without punctuation around them.
 

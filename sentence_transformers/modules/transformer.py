@@ -120,7 +120,7 @@ class Transformer(InputModule):
             self._processor_kwargs,
             with_types=config.get("model_type") in WITH_TYPES if self.pretrained.is_native else None,
             limit=max_seq_length,
-            positions=config.get("max_position_embeddings"),
+            positions=self.pretrained.position_limit,
             lower=do_lower_case,
             trust_remote_code=trust_remote_code,
         )
@@ -317,6 +317,11 @@ class Transformer(InputModule):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         _ = self.auto_model
         super()._load_from_state_dict(*args, **kwargs)
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
+        """Call ``fn`` on the modules of the transformers model too."""
+        _ = self.auto_model
+        return super().apply(fn)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -113,7 +113,8 @@ class BoW(WithDimension, InputModule):
 class WordEmbeddings(WithDimension, InputModule):
     """A fixed vector for each word.
 
-    Reads texts. Writes ``token_embeddings``: (B, T, D), or ``Packed`` within ``encode``; ``cls_token_embeddings``, None.
+    Reads texts. Writes ``token_embeddings``: (B, T, D), or ``Packed`` within ``encode``; and None as
+    ``cls_token_embeddings``.
 
     Args:
         tokenizer: a ``WordTokenizer``, or a tokenizer of transformers.
@@ -140,7 +141,7 @@ class WordEmbeddings(WithDimension, InputModule):
         self.update_embeddings = update_embeddings
         self.max_seq_length = max_seq_length
         self.embeddings_dimension = weights.shape[1]
-        self.emb_layer = nn.Embedding.from_pretrained(weights, freeze=not update_embeddings)
+        self.emb_layer: nn.Embedding = nn.Embedding.from_pretrained(weights, freeze=not update_embeddings)  # type: ignore[no-untyped-call]
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> Features:
         """Texts -> ``input_ids`` and ``attention_mask`` (B, T), ``sentence_lengths`` (B,); T is at least 1."""
@@ -205,7 +206,7 @@ class WordEmbeddings(WithDimension, InputModule):
             ModelFileError: a file is missing or damaged.
             UntrustedCodeError: the tokenizer is not ours, and its code is not trusted.
         """
-        where = {
+        where: dict[str, Any] = {
             "subfolder": subfolder,
             "token": token,
             "cache_folder": cache_folder,
@@ -238,8 +239,8 @@ class WordEmbeddings(WithDimension, InputModule):
         warning. Row 0 is a zero vector for padding.
 
         Args:
-            embeddings_file_path: the file, perhaps ``.gz``. A bare name that does not exist is downloaded from the server
-                of the UKP lab, which has ``glove.6B.300d.txt.gz`` and others.
+            embeddings_file_path: the file, perhaps ``.gz``. A bare name that does not exist is downloaded from the
+                server of the UKP lab, which has ``glove.6B.300d.txt.gz`` and others.
             update_embeddings: whether training changes the vectors.
             item_separator: what stands between the items of a line.
             tokenizer: gets the words; default a ``WhitespaceTokenizer``.
@@ -253,7 +254,7 @@ class WordEmbeddings(WithDimension, InputModule):
         logger.info("Reading word embeddings from %s.", path)
         opener = gzip.open if path.endswith(".gz") else open
         with opener(path, "rt", encoding="utf-8") as file:
-            vocab, weights = _read_vectors(file, path, item_separator, max_vocab_size)  # type: ignore[arg-type]
+            vocab, weights = _read_vectors(file, path, item_separator, max_vocab_size)
         chosen = WhitespaceTokenizer() if tokenizer is None else tokenizer
         chosen.set_vocab(vocab)
         return cls(chosen, weights, update_embeddings=update_embeddings)
@@ -280,7 +281,8 @@ class WordWeights(ModuleWithWeights):
         self.word_weights = dict(word_weights)
         self.unknown_word_weight = unknown_word_weight
         weights = _weights_of(self.vocab, self.word_weights, unknown_word_weight)
-        self.emb_layer = nn.Embedding.from_pretrained(torch.tensor(weights, dtype=torch.float32)[:, None], freeze=False)
+        column = torch.tensor(weights, dtype=torch.float32)[:, None]
+        self.emb_layer: nn.Embedding = nn.Embedding.from_pretrained(column, freeze=False)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         values = features["token_embeddings"]

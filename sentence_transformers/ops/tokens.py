@@ -67,8 +67,12 @@ class TokenIds:
 
 
 def positions_of(groups: Sequence[Group], device: torch.device) -> Tensor:
-    parts = [torch.arange(g.length, device=device).repeat(g.count) for g in groups]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=device)
+    parts = [torch.arange(g.length, device=device).repeat(g.count) for g in groups[1:]]
+    if not groups:
+        return torch.empty(0, dtype=torch.int64, device=device)
+    first = torch.arange(groups[0].length, device=device)  # alone, this is the whole of a single query
+    first = first if groups[0].count == 1 else first.repeat(groups[0].count)
+    return torch.cat([first, *parts]) if parts else first
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,13 @@ class Packed:
         weights = weights.to(self.values.dtype)
         total = torch.cat([block.sum(1) for block in self._blocks(self.values * weights[:, None])])
         return total, torch.cat([block.sum(1) for block in self._blocks(weights[:, None])])
+
+    def mean(self) -> Tensor:
+        """(B, D): the mean over tokens; zeros for a sequence without tokens."""
+        parts = [block.mean(1) if block.shape[1] else block.sum(1) for block in self._blocks(self.values)]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts) if parts else self.values.new_zeros(0, self.values.shape[-1])
 
     def max(self) -> Tensor:
         """(B, D): the largest value of every dimension; -inf for a sequence without tokens."""

@@ -13,6 +13,7 @@ import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers._types import Precision
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="ascii"))
 REAL: dict[str, Any] = GOLDEN["minilm"]
@@ -145,7 +146,7 @@ def test_minilm_text_pairs(minilm: SentenceTransformer) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "uint8"])
-def test_minilm_scalar_precision(precision: str, minilm: SentenceTransformer) -> None:
+def test_minilm_scalar_precision(precision: Precision, minilm: SentenceTransformer) -> None:
     """A value within 2e-7 of the edge of its bucket (1.5e-3 wide) may fall to the other side: at most 3 of 864 may."""
     rows, golden = minilm.encode(texts.VARIED, precision=precision), REAL[precision]
     assert (rows.shape[1], str(rows.dtype)) == (golden["width"], golden["dtype"])

@@ -92,28 +92,37 @@ def attend(
     window: int | None,
     rotation: Rotation | None,
 ) -> Tensor:
-    """qkv (N, (heads + 2 kv_heads) * head_width) -> context (N, heads * head_width), in a scratch buffer."""
-    tokens = len(qkv)
+    """qkv (N, (heads + 2 kv_heads) * head_width) -> context (N, heads * head_width), perhaps in a scratch buffer."""
+    tokens, width = qkv.shape[0], spec.heads * spec.head_width
+    plain = rotation is None and layer.query_norm is None and spec.kv_heads == spec.heads
+    parts = () if plain else _parts(spec, layer, qkv, rotation)
+    outputs = [qkv.new_empty(0, width)] if not tokens else []
+    for group in groups:
+        if group.length == 0:  # a text without a single token
+            continue
+        rows, shape = slice(group.start, group.stop), (group.count, group.length)
+        if plain:
+            q, k, v = qkv[rows].view(*shape, 3, spec.heads, spec.head_width).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = (part[rows].view(*shape, spec.heads, spec.head_width).transpose(1, 2) for part in parts)
+        mask = masks.get(group.length, window)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=spec.causal and mask is None)
+        outputs.append(mixed.transpose(1, 2).reshape(-1, width))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, out=scratch.take("context", tokens, width, qkv))
+
+
+def _parts(spec: Spec, layer: Layer, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, each (N, heads, head_width): normed, rotated, shared keys and values repeated."""
     sizes = (spec.heads, spec.kv_heads, spec.kv_heads)
     query, key, value = (
-        part.view(tokens, heads, spec.head_width)
-        for part, heads in zip(torch.split(qkv, [n * spec.head_width for n in sizes], dim=-1), sizes, strict=True)
+        part.view(-1, heads, spec.head_width)
+        for part, heads in zip(qkv.split_with_sizes([n * spec.head_width for n in sizes], -1), sizes, strict=True)
     )
     if layer.query_norm is not None and layer.key_norm is not None:
         query = normalise(query, layer.query_norm, spec.norm, spec.epsilon)
         key = normalise(key, layer.key_norm, spec.norm, spec.epsilon)
     if rotation is not None:
         query, key = rotate(query, rotation), rotate(key, rotation)
-    context = scratch.take("context", tokens, spec.heads * spec.head_width, qkv)
-    for group in groups:
-        if group.length == 0:
-            continue
-        q, k, v = (part[group.start : group.stop].view(group.count, group.length, *part.shape[1:]).transpose(1, 2)
-                   for part in (query, key, value))  # (count, heads, length, head_width)  # fmt: skip
-        if spec.kv_heads != spec.heads:
-            k, v = (part.repeat_interleave(spec.heads // spec.kv_heads, dim=1) for part in (k, v))
-        mask = masks.get(group.length, window)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=spec.causal and mask is None)
-        rows = context[group.start : group.stop].view(group.count, group.length, spec.heads, spec.head_width)
-        rows.copy_(mixed.transpose(1, 2))
-    return context
+    if spec.kv_heads != spec.heads:
+        key, value = (part.repeat_interleave(spec.heads // spec.kv_heads, dim=1) for part in (key, value))
+    return query, key, value

@@ -94,7 +94,7 @@ def _bert(config: Config, *, padding: bool = False, types: int = 2) -> Spec:
         family=config["model_type"],
         vocabulary=config["vocab_size"],
         width=width,
-        embedding_width=config.get("embedding_size", width) if config["model_type"] == "electra" else width,
+        embedding_width=config.get("embedding_size", 128) if config["model_type"] == "electra" else width,
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         kv_heads=config["num_attention_heads"],
@@ -179,6 +179,9 @@ def _decoder(config: Config) -> Spec:
     kind = config["model_type"]
     theta = _theta(config, 10_000.0)
     bias = bool(config.get("attention_bias", False))
+    causal, windows = bool(_value(config, "is_causal", True)), _decoder_windows(config, layers)
+    if not causal and any(windows):
+        raise Unsupported("a window that sees both ways")
     return Spec(
         family=kind,
         vocabulary=config["vocab_size"],
@@ -194,10 +197,10 @@ def _decoder(config: Config) -> Spec:
         norm="rms",
         norm_first=True,
         gated=True,
-        causal=True,
+        causal=causal,
         positions="rotary",
         max_positions=config.get("max_position_embeddings", 2048),
-        windows=_decoder_windows(config, layers),
+        windows=windows,
         thetas=(theta,) * layers,
         attention_bias=bias,
         out_bias=bias,

@@ -17,6 +17,8 @@ from sentence_transformers.backend.native.weights import Linear, Norm
 
 ops = torch.ops.aten
 
+SMALL = 2**15  # elements of a result below which the allocator gives used memory again, and a scratch buffer costs more
+
 # element-wise, in place
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": lambda x: ops.gelu_(x),
@@ -54,23 +56,26 @@ scratch = Scratch()
 
 
 def linear_into(name: str, x: Tensor, layer: Linear) -> Tensor:
-    """x (N, in) -> (N, out) in the scratch buffer ``name``."""
-    out = scratch.take(name, len(x), len(layer.weight), x)
+    """x (N, in) -> (N, out), in the scratch buffer ``name`` unless it is small."""
+    rows, width = x.shape[0], layer.weight.shape[0]
+    if rows * width < SMALL:
+        return F.linear(x, layer.weight, layer.bias)
+    out = scratch.take(name, rows, width, x)
     if layer.bias is None:
-        return torch.mm(x, layer.weight.t(), out=out)
-    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
+        return torch.mm(x, layer.transposed, out=out)
+    return torch.addmm(layer.bias, x, layer.transposed, out=out)
 
 
 def add_linear_(residual: Tensor, x: Tensor, layer: Linear) -> Tensor:
     """residual (N, out) += x (N, in) @ weight.T + bias, in place."""
-    residual.addmm_(x, layer.weight.t())
+    residual.addmm_(x, layer.transposed)
     return residual if layer.bias is None else residual.add_(layer.bias)
 
 
 def normalise(x: Tensor, norm: Norm, kind: str, epsilon: float) -> Tensor:
     """Layer norm, or root-mean-square norm (computed in float32, as the decoders do), over the last dimension."""
     if kind == "layer":
-        return F.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, epsilon)
+        return torch.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, epsilon)
     wide = x.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
     return norm.weight * wide.to(x.dtype)

@@ -17,6 +17,7 @@ from sentence_transformers.hub import checkpoint
 from sentence_transformers.ops.tokens import TokenIds
 
 IGNORABLE = ("pooler.",)  # parameters of a live model that no hidden state depends on
+LIBRARIES = ("transformers.", "torch.")  # whose modules compute what the config says; anybody else's may not
 
 
 class NativeNetwork:
@@ -42,7 +43,8 @@ class NativeNetwork:
         path = checkpoint.find_weights(folder)
         parts = weights.from_state(spec, checkpoint.read_weights(path), path)
         wanted = dtype or parts.words.dtype
-        return cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
+        parts = weights.convert(parts, lambda tensor: tensor.to(wanted))
+        return cls(spec, weights.column_major(parts) if wanted is torch.float32 else parts)
 
     @property
     def device(self) -> torch.device:
@@ -68,34 +70,54 @@ class Adopted:
     """The native engine on the parameters of a live transformers model, for as long as the two agree.
 
     Its parameters are views of the engine's tensors, so training steps are seen. Moves, casts, a resized vocabulary
-    are taken over on the next run; a model that was changed in kind (adapters, hooks, patched or removed layers)
-    has no native engine, and ``current`` says so.
+    are taken over on the next run; a model that was changed in kind (adapters, hooks, modules of another class,
+    patched or removed layers) has no native engine, and ``current`` says so.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._made_of = {name: type(module) for name, module in model.named_modules()}
+        self._forget()
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
         self._seen: tuple[Any, ...] | None = None
         self._network: NativeNetwork | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has parameters of its own, so its engine is made anew; locks cannot be copied."""
+        return {"model": self.model, "_made_of": self._made_of}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
 
     def current(self) -> NativeNetwork | None:
         """The engine for the model as it is now, or None if the model is no longer one of the table."""
         with self._lock:
             if self._seen != fingerprint(self.model):
-                self._network = _adopt(self.model)
+                self._network = _adopt(self.model) if self._is_as_made() else None
                 self._seen = fingerprint(self.model)
             return self._network
 
+    def _is_as_made(self) -> bool:
+        """Whether every module is one of the model as it was made, and of the libraries."""
+        return all(
+            type(module) is self._made_of.get(name) and type(module).__module__.startswith(LIBRARIES)
+            for name, module in self.model.named_modules()
+        )
+
 
 def fingerprint(model: nn.Module) -> tuple[Any, ...]:
-    """Changes whenever a parameter is replaced, moved or cast, or a module is added, removed, hooked or patched."""
+    """Changes when a parameter is replaced, moved or cast, or a module added, removed, replaced, hooked or patched."""
     parameters = tuple((name, p.data_ptr(), p.dtype, p.shape) for name, p in model.named_parameters())
+    modules = list(model.named_modules())
     touched = tuple(
         name
-        for name, module in model.named_modules()
+        for name, module in modules
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     )
-    return parameters, touched
+    return parameters, touched, tuple((name, type(module)) for name, module in modules)
 
 
 def _adopt(model: nn.Module) -> NativeNetwork | None:
@@ -104,7 +126,8 @@ def _adopt(model: nn.Module) -> NativeNetwork | None:
         return None
     try:
         spec = read_spec(model.config.to_dict())  # type: ignore[operator, union-attr]
-        parts, used = weights.adopt(spec, parameters, Path(type(model).__name__))
+        with torch.inference_mode(False):  # the parameters become views of these tensors, and may be trained later
+            parts, used = weights.adopt(spec, parameters, Path(type(model).__name__))
     except (Unsupported, ModelFileError):
         return None
     return NativeNetwork(spec, parts) if used == set(parameters) else None

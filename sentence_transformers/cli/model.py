@@ -1,0 +1,41 @@
+"""The options that say which model, and opening it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sentence_transformers.cli.command import CommandError, positive_int
+
+if TYPE_CHECKING:
+    from sentence_transformers.encoders.dense import SentenceTransformer
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare --model and what belongs to it."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default=DEFAULT_MODEL, help="a folder or a name (default: %(default)s)")
+    group.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
+    group.add_argument("--batch-size", type=positive_int, default=32, help="most texts at once (default: %(default)s)")
+    group.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+
+
+def open_model(args: argparse.Namespace) -> SentenceTransformer:
+    """The model that the options of ``add_options`` name.
+
+    Raises: CommandError for a device that is not there; whatever ``SentenceTransformer`` raises.
+    """
+    import torch
+
+    from sentence_transformers.encoders.dense import SentenceTransformer
+
+    if args.device is not None and torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+        raise CommandError(
+            f"--device {args.device}: torch finds no CUDA device here; leave the option out, or use cpu."
+        )
+    return SentenceTransformer(
+        args.model, device=args.device, revision=args.revision, trust_remote_code=args.trust_remote_code
+    )

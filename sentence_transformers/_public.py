@@ -37,9 +37,9 @@ MODULES = {
 }
 
 TOKENIZERS = {  # class -> (our file, its own path since 5.4)
-    "PhraseTokenizer": ("modules.words", "sentence_transformer.modules.tokenizer.phrase"),
-    "WhitespaceTokenizer": ("modules.words", "sentence_transformer.modules.tokenizer.whitespace"),
-    "WordTokenizer": ("modules.words", "sentence_transformer.modules.tokenizer.word"),
+    "PhraseTokenizer": ("modules.tokenizers", "sentence_transformer.modules.tokenizer.phrase"),
+    "WhitespaceTokenizer": ("modules.tokenizers", "sentence_transformer.modules.tokenizer.whitespace"),
+    "WordTokenizer": ("modules.tokenizers", "sentence_transformer.modules.tokenizer.word"),
 }
 
 # --- Names that several namespaces show.
@@ -105,7 +105,8 @@ NAMES: dict[str, dict[str, str]] = {
     "sentence_transformer.modules": DENSE_MODULES,
     "sentence_transformer.modules.tokenizer": {
         **{name: f"{file}:{name}" for name, (file, _) in TOKENIZERS.items()},
-        **_from("modules.words", "ENGLISH_STOP_WORDS", "TransformersTokenizerWrapper"),
+        **_from("modules.tokenizers", "TransformersTokenizerWrapper"),
+        **_from("modules.stop_words", "ENGLISH_STOP_WORDS"),
     },
     "util": {**SIMILARITY, **QUANTIZATION, **TENSOR, **ENVIRONMENT, **FILE_IO, **MISC},
     "util.environment": ENVIRONMENT,

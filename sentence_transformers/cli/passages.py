@@ -23,6 +23,7 @@ HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 MARKDOWN_UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 RST_UNDERLINE = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
 DEFINITION = re.compile(r"( {0,4})(?:async def|def|class) +(\w+)")
+ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 Line = tuple[int, str]  # its number from 1, and its text without the line feed
@@ -222,31 +223,39 @@ def _packed(blocks: Iterable[Block]) -> Iterator[Passage]:
             yield from _passage(held, titles)
             path = [*(entry for entry in path if entry[0] < block.level), (block.level, block.title)]
             continue
-        for piece in _pieces(block):
-            more = size(_joined(piece))
+        for unit in _units(block):
+            more = size(_joined(unit))
             if held and filled + more > TARGET:
                 yield from _passage(held, titles)
             filled = filled + more if held else more
-            held.extend(piece)
+            held.extend(unit)
     yield from _passage(held, tuple(title for _, title in path if title))
 
 
-def _pieces(block: Block) -> Iterator[list[Line]]:
-    """A block whole, or, where it is too large, cut between lines, and long lines between sentences and words."""
+def _units(block: Block) -> Iterator[list[Line]]:
+    """What stays together: a block whole, or, where it is too large, the items of a list, the lines of the rest."""
     lines = list(block.lines)
     if size(_joined(lines)) <= (LARGEST_CODE if block.is_code else TARGET):
         yield lines
         return
-    held: list[Line] = []
-    filled = 0
-    for number, line in lines:
+    is_list = not block.is_code and ITEM.match(lines[0][1])
+    item: list[Line] = []
+    for line in lines:
+        if item and not (is_list and not ITEM.match(line[1])):
+            yield from _small(item)
+            item = []
+        item.append(line)
+    yield from _small(item)
+
+
+def _small(item: list[Line]) -> Iterator[list[Line]]:
+    """An item whole if it fits, else in parts of lines."""
+    if size(_joined(item)) <= TARGET:
+        yield item
+        return
+    for number, line in item:
         for part in _parts(line):
-            if held and filled + size(part) > TARGET:
-                yield held
-                held, filled = [], 0
-            held.append((number, part))
-            filled += size(part)
-    yield held
+            yield [(number, part)]
 
 
 def _parts(line: str) -> Iterator[str]:

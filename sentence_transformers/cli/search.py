@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SNIPPET_LINES = 3
 INDENT = "    "
 PROMPT = "query> "
+TABLE_RULE = re.compile(r"[|:\s-]*-[|:\s-]*")
+EMPTY_CELLS = re.compile(r"\|(?:\s*\|)+\s*")
 SHORTEST_WORD = 4  # shorter words of a query say little about where its answer is
 
 
@@ -179,7 +181,8 @@ def text(query: str, hits: Sequence[Hit], look: Look) -> str:
 
 def _snippet(passage: str, words: frozenset[str]) -> str:
     """The passage from the sentence on that has most words of the query."""
-    sentences = passages.SENTENCE_END.split(clean(passage))
+    shown = "\n".join(EMPTY_CELLS.sub("| ", line) for line in passage.split("\n") if not TABLE_RULE.fullmatch(line))
+    sentences = passages.SENTENCE_END.split(clean(shown))
     best = max(range(len(sentences)), key=lambda at: len(words & _telling_words(sentences[at])))
     return ("… " if best else "") + " ".join(sentences[best:])
 

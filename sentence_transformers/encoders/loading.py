@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,14 +18,13 @@ from sentence_transformers.hub import source, trust
 from sentence_transformers.hub.json_files import read_json, read_json_list
 from sentence_transformers.hub.requirements import check_requirements
 from sentence_transformers.hub.source import Source
-from sentence_transformers.modules.module import Module
+from sentence_transformers.modules.folders import open_part
 
 logger = logging.getLogger(__name__)
 
 MODULES_FILE = "modules.json"
 CONFIG_FILE = "config_sentence_transformers.json"
 DefaultModules = Callable[[Path, dict[str, Any]], list[nn.Module]]
-OLD_SETTINGS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
 
 
 @dataclass(frozen=True)
@@ -120,28 +118,4 @@ def _open(found: Source, entry: dict[str, Any], settings: dict[str, Any]) -> nn.
         (settings.get("model_kwargs") or {}).get("code_revision"),
         found.name,
     )
-    if issubclass(kind, Module) and not _takes_only_a_path(kind):
-        return kind.load(str(found.folder), subfolder=path, **settings)
-    return _open_foreign(kind, folder, settings)
-
-
-def _takes_only_a_path(kind: type) -> bool:
-    """Whether ``load`` has the form of before version 5: one path, nothing else."""
-    return len(inspect.signature(kind.load).parameters) == 1  # type: ignore[attr-defined]
-
-
-def _open_foreign(kind: type, folder: Path, settings: dict[str, Any]) -> nn.Module:
-    """Open a class of the old or of a third party's form."""
-    names = set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
-    present = {"model_kwargs", "config_kwargs"} <= names
-    if present or names & set(OLD_SETTINGS.values()):
-        given = {key: dict(settings.get(key) or {}) for key in OLD_SETTINGS}
-        given = {(key if present else OLD_SETTINGS[key]): value for key, value in given.items()}
-        module = kind(str(folder), **{key: value for key, value in given.items() if key in names})
-    else:
-        module = kind.load(str(folder))  # type: ignore[attr-defined]
-    if not isinstance(module, nn.Module):
-        raise ModelFileError(
-            f"{kind.__name__}.load gave a {type(module).__name__}; a module must be a torch.nn.Module."
-        )
-    return module
+    return open_part(kind, str(found.folder), path, folder, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from sentence_transformers._version import __version__
 from sentence_transformers.encoders.loading import CONFIG_FILE, MODULES_FILE
 from sentence_transformers.hub import trust
 from sentence_transformers.hub.folder import staged
+from sentence_transformers.modules.folders import save_part
 
 CARD_FILE = "README.md"
 
@@ -45,13 +45,7 @@ def _save_module(
     """Write one module; its entry for ``modules.json``."""
     in_root = i == 0 and bool(getattr(module, "save_in_root", False))
     path = "" if in_root else f"{i}_{type(module).__name__}"
-    target = folder / path
-    target.mkdir(parents=True, exist_ok=True)
-    writer: Any = module.save
-    if "safe_serialization" in inspect.signature(writer).parameters:
-        writer(str(target), safe_serialization=safe_serialization)
-    else:
-        writer(str(target))
+    save_part(module, folder / path, safe_serialization)
     trust.copy_code(type(module), folder)
     entry = {"idx": i, "name": name, "path": path, "type": trust.type_string(type(module))}
     return {**entry, "kwargs": list(kwargs)} if kwargs else entry

@@ -17,12 +17,16 @@ def accepts_packed(module: nn.Module) -> bool:
 
 
 def threads_safe(module: nn.Module) -> bool:
-    """Whether several threads may run a module at once: it says so, and nobody hooked into it."""
-    return bool(getattr(module, "threads_safe", False)) and not _hooked(module)
+    """Whether several threads may run a module at once: it says so, and nobody hooked into it or into a part of it."""
+    return bool(getattr(module, "threads_safe", False)) and not _hooked_anywhere(module)
 
 
 def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _hooked_anywhere(module: nn.Module) -> bool:
+    return _hooked(module) or any(part is not None and _hooked_anywhere(part) for part in module._modules.values())
 
 
 def padded(features: Features) -> Features:

@@ -216,6 +216,6 @@ def _progress_bar(request: Request) -> Iterator[Advance]:
 
 def _truncation(count: int, total: int, limit: int | None) -> str:
     return (
-        f"{count} of {total} inputs are longer than max_seq_length = {limit} tokens; only {limit} tokens of each count. "
-        "Split them, raise model.max_seq_length if the model allows it, or pass on_truncate='ignore'."
+        f"{count} of {total} inputs are longer than max_seq_length = {limit} tokens; only {limit} tokens of each count."
+        " Split them, raise model.max_seq_length if the model allows it, or pass on_truncate='ignore'."
     )

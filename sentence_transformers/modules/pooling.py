@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sentence_transformers._types import Features
 from sentence_transformers.errors import one_of
-from sentence_transformers.modules.module import Module
+from sentence_transformers.modules.parts import WithDimension, renamed_arguments
 from sentence_transformers.ops.tokens import Packed, Padded, Tokens
 
 TINY = 1e-9  # what an input without tokens is divided by
@@ -88,7 +88,7 @@ OLD_FLAGS = {
 }
 
 
-class Pooling(Module):
+class Pooling(WithDimension):
     """Reduce token embeddings to one vector.
 
     Reads ``token_embeddings`` (B, T, D) with ``attention_mask``, or ``Packed``; writes ``sentence_embedding``
@@ -108,6 +108,7 @@ class Pooling(Module):
     config_key_renames: ClassVar[dict[str, str]] = {"word_embedding_dimension": "embedding_dimension"}
     accepts_packed: ClassVar[bool] = True
 
+    @renamed_arguments(word_embedding_dimension="embedding_dimension")
     def __init__(
         self,
         embedding_dimension: int | None = None,
@@ -116,12 +117,6 @@ class Pooling(Module):
         **old_names: Any,
     ) -> None:
         super().__init__()
-        if "word_embedding_dimension" in old_names:
-            warnings.warn(
-                "Pooling(word_embedding_dimension=...) is now embedding_dimension=...", FutureWarning, stacklevel=2
-            )
-            old = old_names.pop("word_embedding_dimension")
-            embedding_dimension = old if embedding_dimension is None else embedding_dimension
         flags = {name: old_names.pop(name) for name in OLD_FLAGS if name in old_names}
         if flags:
             warnings.warn("Pooling(pooling_mode_...=True) is now pooling_mode='...'", FutureWarning, stacklevel=2)
@@ -153,11 +148,6 @@ class Pooling(Module):
     def get_embedding_dimension(self) -> int:
         """The width of ``sentence_embedding``."""
         return self.pooling_output_dimension
-
-    def get_sentence_embedding_dimension(self) -> int:
-        """The old name of ``get_embedding_dimension``."""
-        warnings.warn("Use get_embedding_dimension().", FutureWarning, stacklevel=2)
-        return self.get_embedding_dimension()
 
     def get_pooling_mode_str(self) -> str:
         """The modes joined by ``+``."""

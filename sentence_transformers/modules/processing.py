@@ -82,7 +82,7 @@ class TextProcessor:
     """A tokenizer with its limits.
 
     Args:
-        tokenizer: a Rust tokenizer; it is copied, its padding and truncation settings are dropped.
+        tokenizer: a Rust tokenizer of which nobody else has this object; its padding and truncation are switched off.
         limit: the most tokens of one input, special tokens included; None for no limit.
         truncation_side: which end of a too long input is dropped.
         padding_side, padding_id: for the padded tensors of ``pad``.
@@ -98,7 +98,7 @@ class TextProcessor:
         padding_id: int = 0,
         with_types: bool = False,
     ) -> None:
-        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer = tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.limit = limit

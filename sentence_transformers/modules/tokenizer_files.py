@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,7 +95,7 @@ def from_transformers(tokenizer: Any, with_types: bool | None = None) -> Tokeniz
     if backend is None:
         return None
     return Tokenization(
-        backend,
+        Tokenizer.from_str(backend.to_str()),  # transformers sets padding and truncation on its own at every call
         as_limit(tokenizer.model_max_length),
         tokenizer.truncation_side,
         tokenizer.padding_side,
@@ -105,13 +105,13 @@ def from_transformers(tokenizer: Any, with_types: bool | None = None) -> Tokeniz
 
 
 def lowercase(found: Tokenization) -> Tokenization:
-    """The same tokenizer, lower-casing its input first."""
-    tokenizer = Tokenizer.from_str(found.tokenizer.to_str())
+    """The same tokenizer, changed to lower-case its input first."""
+    tokenizer = found.tokenizer
     present = tokenizer.normalizer
     if present is None or "Lowercase" not in type(present).__name__:
         steps = [normalizers.Lowercase()] + ([present] if present is not None else [])
         tokenizer.normalizer = normalizers.Sequence(steps)
-    return replace(found, tokenizer=tokenizer)
+    return found
 
 
 def copy(folder: Path, target: Path) -> None:

@@ -7,7 +7,6 @@ parameters. From then on the native engine reads that model's parameters.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +25,7 @@ from sentence_transformers.hub import source
 from sentence_transformers.hub.json_files import read_json
 from sentence_transformers.modules import modality
 from sentence_transformers.modules.module import EachBatch, InputModule, Prepared
+from sentence_transformers.modules.parts import WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
 from sentence_transformers.modules.text_tokenizer import TextTokenizer
 from sentence_transformers.ops.tokens import Packed, TokenIds
@@ -50,7 +50,7 @@ OLD_NAMES = {
 WITH_TYPES = ("bert", "electra")  # native families whose tokenizers give segment numbers
 
 
-class Transformer(InputModule):
+class Transformer(InputModule, WithDimension):
     """A pretrained transformer with its tokenizer.
 
     Reads texts. Writes ``features["token_embeddings"]``: (B, T, width), or ``Packed`` within ``encode``; and
@@ -67,6 +67,8 @@ class Transformer(InputModule):
         max_seq_length: the most tokens of one input; None takes the model's own limit.
         do_lower_case: lower-case the input first.
         tokenizer_name_or_path: where the tokenizer is, if not with the model.
+        unpad_inputs: kept for saved models; the native engine never pads.
+        cache_dir: where downloaded models are kept.
 
     Raises:
         ModelFileError: a file of the model is missing or damaged.
@@ -75,6 +77,7 @@ class Transformer(InputModule):
     config_file_name: ClassVar[str] = CONFIG_FILES[0]
     accepts_packed: ClassVar[bool] = True
 
+    @renamed_arguments(**OLD_NAMES)
     def __init__(
         self,
         model_name_or_path: str,
@@ -90,10 +93,10 @@ class Transformer(InputModule):
         max_seq_length: int | None = None,
         do_lower_case: bool = False,
         tokenizer_name_or_path: str | None = None,
-        **old_names: Any,
+        unpad_inputs: bool | None = None,
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        renamed = _rename(old_names)
         self.transformer_task = one_of("transformer_task", transformer_task, TASKS)
         self.backend = one_of("backend", backend, ("torch",))
         self.module_output_name = module_output_name or "token_embeddings"
@@ -102,22 +105,23 @@ class Transformer(InputModule):
         }
         self.processing_kwargs = processing_kwargs or {}
         self.do_lower_case = do_lower_case
-        self._model_kwargs = {**(model_kwargs or renamed.get("model_kwargs", {}))}
-        self._processor_kwargs = {**(processor_kwargs or renamed.get("processor_kwargs", {}))}
-        self._config_kwargs = {**(config_kwargs or renamed.get("config_kwargs", {}))}
-        hub = _hub_arguments(self._model_kwargs, self._processor_kwargs, self._config_kwargs, renamed)
-        self.trust_remote_code = bool(self._model_kwargs.pop("trust_remote_code", False))
-
-        trust_remote_code = bool(self._model_kwargs.pop("trust_remote_code", False))
+        self.unpad_inputs = unpad_inputs
+        model_settings, text_settings, overrides = (
+            dict(x or {}) for x in (model_kwargs, processor_kwargs, config_kwargs)
+        )
+        trust_remote_code = any(
+            [settings.pop("trust_remote_code", False) for settings in (model_settings, text_settings, overrides)]
+        )
+        hub = _hub_arguments({"cache_dir": cache_dir}, model_settings, text_settings, overrides)
         folder = source.find(str(model_name_or_path), **hub).folder
         tokenizer_folder = folder
         if tokenizer_name_or_path is not None:
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
-        self.pretrained = Pretrained(folder, self._model_kwargs, self._config_kwargs, trust_remote_code)
+        self.pretrained = Pretrained(folder, model_settings, overrides, trust_remote_code)
         config = self.pretrained.config
         self.text = TextTokenizer(
             tokenizer_folder,
-            self._processor_kwargs,
+            text_settings,
             with_types=config.get("model_type") in WITH_TYPES if self.pretrained.is_native else None,
             limit=max_seq_length,
             positions=self.pretrained.position_limit,
@@ -205,11 +209,6 @@ class Transformer(InputModule):
                 if isinstance(config.get(key), int):
                     return int(config[key])
         raise ValueError(f"The config of {self.pretrained.folder} does not say how wide the token embeddings are.")
-
-    def get_word_embedding_dimension(self) -> int:
-        """The old name of ``get_embedding_dimension``."""
-        warnings.warn("Use get_embedding_dimension().", FutureWarning, stacklevel=2)
-        return self.get_embedding_dimension()
 
     def network(self) -> Network:
         """What computes the hidden states now: the native engine, or transformers' model."""
@@ -422,20 +421,6 @@ def _unpack(values: Tensor, real: Tensor) -> Tensor:
     out = values.new_zeros(*real.shape, values.shape[-1])
     out[real] = values
     return out
-
-
-def _rename(given: dict[str, Any]) -> dict[str, Any]:
-    """Old names of constructor arguments to the present ones."""
-    renamed = {}
-    for name, value in given.items():
-        if name == "cache_dir":
-            renamed[name] = value
-        elif name in OLD_NAMES:
-            warnings.warn(f"Transformer({name}=...) is now {OLD_NAMES[name]}=...", FutureWarning, stacklevel=3)
-            renamed[OLD_NAMES[name]] = value
-        else:
-            raise TypeError(f"Transformer() got an unexpected keyword argument {name!r}")
-    return renamed
 
 
 def _hub_arguments(*settings: dict[str, Any]) -> dict[str, Any]:

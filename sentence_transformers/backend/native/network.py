@@ -41,10 +41,10 @@ class NativeNetwork:
         """
         spec = read_spec(config)
         path = checkpoint.find_weights(folder)
-        parts = weights.from_state(spec, checkpoint.read_weights(path), path)
+        state = checkpoint.read_weights(path)
+        parts = weights.from_state(spec, state, path, by_columns=dtype in (None, torch.float32))
         wanted = dtype or parts.words.dtype
-        parts = weights.convert(parts, lambda tensor: tensor.to(wanted))
-        return cls(spec, weights.column_major(parts) if wanted is torch.float32 else parts)
+        return cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
 
     @property
     def device(self) -> torch.device:

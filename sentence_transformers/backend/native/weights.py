@@ -7,7 +7,7 @@ parameters are made views of the fused tensors, so that a training step is seen 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -70,13 +70,17 @@ class Weights:
     final_norm: Norm | None
 
 
-def from_state(spec: Spec, state: Mapping[str, Tensor], path: Path) -> Weights:
+def from_state(spec: Spec, state: Mapping[str, Tensor], path: Path, by_columns: bool = False) -> Weights:
     """Pick the encoder's tensors out of a checkpoint.
+
+    Args:
+        by_columns: lay the matrices of the layers out by columns: 10 % faster for a handful of tokens on a CPU. Not
+            for parameters that somebody trains: other code expects those to be contiguous.
 
     Raises:
         ModelFileError: a tensor is missing or has another shape; names file, key, expected and found.
     """
-    return _Reader(spec, _plain_names(state, spec.names), path).read()
+    return _Reader(spec, _plain_names(state, spec.names), path, by_columns).read()
 
 
 def adopt(spec: Spec, parameters: Mapping[str, torch.nn.Parameter], path: Path) -> tuple[Weights, set[str]]:
@@ -103,21 +107,6 @@ def convert(weights: T, change: Callable[[Tensor], Tensor]) -> T:
     return weights
 
 
-def column_major(weights: Weights) -> Weights:
-    """The same weights, every matrix of the layers laid out by columns: 10 % faster for a handful of tokens on a CPU.
-
-    Not for parameters that somebody trains: other code expects those to be contiguous.
-    """
-
-    def turned(linear: Linear) -> Linear:
-        return Linear(linear.weight.t().contiguous().t(), linear.bias)
-
-    layers = tuple(
-        replace(x, qkv=turned(x.qkv), out=turned(x.out), up=turned(x.up), down=turned(x.down)) for x in weights.layers
-    )
-    return replace(weights, layers=layers)
-
-
 def _plain_names(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """Tensor names without the prefix of a task head, and with the names of today."""
     words = names.words + ".weight"
@@ -133,8 +122,8 @@ def _plain_names(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]
 class _Reader:
     """Reads one spec's tensors by name; remembers which names became part of a fused tensor."""
 
-    def __init__(self, spec: Spec, state: dict[str, Tensor], path: Path) -> None:
-        self.spec, self.state, self.path = spec, state, path
+    def __init__(self, spec: Spec, state: dict[str, Tensor], path: Path, by_columns: bool = False) -> None:
+        self.spec, self.state, self.path, self.by_columns = spec, state, path, by_columns
         self.views: dict[str, Tensor] = {}
         self.used: set[str] = set()
 
@@ -190,6 +179,8 @@ class _Reader:
 
     def _fused(self, parts: list[tuple[str, tuple[int, ...]]]) -> Tensor:
         tensors = [self._tensor(name, shape) for name, shape in parts]
+        if self.by_columns and tensors[0].ndim == 2:
+            return torch.cat([tensor.t() for tensor in tensors], dim=1).t()
         if len(tensors) == 1:
             return tensors[0]
         whole = torch.cat(tensors)

@@ -136,7 +136,7 @@ def test_html_shows_its_text_under_its_headings_with_true_lines() -> None:
     )
     found = split("a.html", page)
     assert places(found) == [(("Big news",), 3, 5)]
-    assert found[0].text == "First &\nsecond line.\n\nOther"
+    assert found[0].text == "First &\nsecond line.\nOther"
 
 
 @pytest.mark.parametrize("name", ["a.md", "a.rst", "a.py", "a.csv", "a.jsonl", "a.html", "a.txt"])

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from sentence_transformers.backend.native.network import Adopted, NativeNetwork
 from sentence_transformers.backend.transformers import TransformersNetwork, load_config, load_model
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.hub.json_files import read_json
+from sentence_transformers.hub.layout import LAYOUTS
+from sentence_transformers.hub.paths import stamp
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Pretrained:
         self._native: NativeNetwork | None = None
         self._adopted: Adopted | None = None
         self._hosted: TransformersNetwork | None = None
+        self._stamps = self._stamps_now()
         try:
             self._check_settings()
             self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype())
@@ -121,10 +125,24 @@ class Pretrained:
         settings["dtype"] = "auto" if dtype is None else dtype
         if self.trust_remote_code:
             settings["trust_remote_code"] = True
-        config = load_config(self.folder, trust_remote_code=self.trust_remote_code, **self.overrides)
-        with torch.inference_mode(False):  # the first use may be an inference; parameters must be trainable later
-            model: nn.Module = load_model(self.folder, config, **settings)
+        with self._folder_as_loaded() as folder:
+            config = load_config(folder, trust_remote_code=self.trust_remote_code, **self.overrides)
+            with torch.inference_mode(False):  # the first use may be an inference; parameters must be trainable later
+                model: nn.Module = load_model(folder, config, **settings)
         return model if self._native is None else model.to(self._native.device)
+
+    @contextmanager
+    def _folder_as_loaded(self) -> Iterator[Path]:
+        """The folder of this model, or one made for the moment where the first is gone or holds another model now."""
+        if self._native is None or self._native.stored is None or self._stamps == self._stamps_now():
+            yield self.folder
+            return
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            self.save(Path(folder))
+            yield Path(folder)
+
+    def _stamps_now(self) -> list[Any]:
+        return [stamp(self.folder / name) for name in ("config.json", *LAYOUTS)]
 
     def replace(self, model: nn.Module) -> None:
         """Compute with this transformers model from now on."""
@@ -134,8 +152,9 @@ class Pretrained:
 
     def network(self) -> Network:
         """What computes the hidden states now."""
-        if self._native is not None:
-            return self._native
+        native = self._native
+        if native is not None:  # asked once: another thread may build the model meanwhile
+            return native
         assert self._adopted is not None and self._hosted is not None
         return self._adopted.current() or self._hosted
 
@@ -164,16 +183,12 @@ class Pretrained:
         if self._hosted is not None:
             self._hosted.model.save_pretrained(str(target))  # type: ignore[operator]
             return
-        dtype = self.dtype
-        path = checkpoint.find_weights(self.folder)
-        weights = checkpoint.read_weights(path)
-        same = all(tensor.dtype == dtype for tensor in weights.values() if tensor.is_floating_point())
-        if same and path.name == checkpoint.WEIGHT_FILES[0]:
-            if target.resolve() != path.parent.resolve():
-                shutil.copyfile(path, target / path.name)
-        else:
-            changed = {key: t.to(dtype) if t.is_floating_point() else t for key, t in weights.items()}
-            checkpoint.write_weights(changed, target)
+        assert self._native is not None
+        dtype, weights = self.dtype, self._native.stored
+        if weights is None:
+            weights = checkpoint.read_weights(checkpoint.find_weights(self.folder))
+        changed = {key: t.to(dtype) if t.is_floating_point() else t for key, t in weights.items()}
+        checkpoint.write_weights(changed, target)
         config = {key: value for key, value in self._config.items() if key != "torch_dtype"}
         config["dtype"] = str(dtype).removeprefix("torch.")
         (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

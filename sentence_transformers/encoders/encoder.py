@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
-from sentence_transformers._types import Features
+from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.encoders import calls, loading, saving
 from sentence_transformers.errors import one_of
 from sentence_transformers.hub.push import push_folder
@@ -88,34 +88,22 @@ class Encoder(nn.Sequential):
         self._model_card_text: str | None = None
         self._model_card_vars: dict[str, Any] = {}
 
-        if model_name_or_path:
+        if not model_name_or_path:
+            named = self._name_modules(modules)
+        else:
             if modules is not None:
                 logger.warning("Both a model name and modules were given: modules are ignored.")
-            loaded = loading.load(
-                model_name_or_path,
-                self.model_type,
-                self.default_huggingface_organization,
-                self.default_modules,
-                hub={
-                    "token": token,
-                    "cache_folder": cache_folder,
-                    "revision": revision,
-                    "local_files_only": local_files_only,
-                },
-                settings={
-                    "trust_remote_code": trust_remote_code,
-                    "model_kwargs": model_kwargs,
-                    "processor_kwargs": processor_kwargs,
-                    "config_kwargs": config_kwargs,
-                    "backend": backend,
-                },
+            where = HubArguments(
+                token=token, cache_folder=cache_folder, revision=revision, local_files_only=local_files_only
             )
-            self._take_config(loaded.config)
-            self.module_kwargs = loaded.module_kwargs
-            self._model_card_text = loaded.card
-            named = loaded.modules
-        else:
-            named = self._name_modules(modules)
+            settings = {
+                "trust_remote_code": trust_remote_code,
+                "model_kwargs": model_kwargs,
+                "processor_kwargs": processor_kwargs,
+                "config_kwargs": config_kwargs,
+                "backend": backend,
+            }
+            named = self._open(model_name_or_path, where, settings)
         super().__init__(named)
         self._settle(device, explicit_dtype=_asks_for_dtype(model_kwargs))
         self.model_card_data = model_card_data or self.model_card_data_class()
@@ -127,6 +115,15 @@ class Encoder(nn.Sequential):
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """The modules that a bare transformer in ``folder`` gets. ``settings``: arguments of ``Transformer.load``."""
         raise NotImplementedError
+
+    def _open(self, name: str, where: HubArguments, settings: dict[str, Any]) -> OrderedDict[str, nn.Module]:
+        """Open a saved model: its modules are returned, its settings taken over."""
+        family = (self.model_type, self.default_huggingface_organization, self.default_modules)
+        loaded = loading.load(name, *family, where, settings)
+        self._take_config(loaded.config)
+        self.module_kwargs = loaded.module_kwargs
+        self._model_card_text = loaded.card
+        return loaded.modules
 
     def _name_modules(
         self, modules: Iterable[nn.Module] | OrderedDict[str, nn.Module] | None

@@ -36,6 +36,14 @@ def safe_join(folder: Path, relative: str) -> Path:
     return path
 
 
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change of a file, to tell whether it is still the one that was read; None: no file."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 def _stays_inside(path: Path, folder: Path) -> bool:
     """A link of a cache snapshot may lead anywhere in the folder of its repository: ``../../blobs/<etag>``."""
     target = path.resolve()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from sentence_transformers.hub.json_files import read_json
+from sentence_transformers.hub.paths import stamp
 from sentence_transformers.modules import tokenizer_files
 from sentence_transformers.modules.processing import TextProcessor
-from sentence_transformers.modules.tokenizer_files import Tokenization
+from sentence_transformers.modules.tokenizer_files import CONFIG_FILE, RUST_FILE, Tokenization
 
 _building = threading.RLock()
 
@@ -47,6 +48,8 @@ class TextTokenizer:
         self._built: Any = None
         self._seen: tuple[Any, ...] = ()
         self._processor: TextProcessor | None = None
+        self._stamp = stamp(folder / RUST_FILE)
+        self._config = tokenizer_files.read_config(folder)
         found = None if with_types is None else tokenizer_files.read(folder, settings, with_types)
         if found is None:
             self._built = self._build()
@@ -64,7 +67,20 @@ class TextTokenizer:
         settings = {key: value for key, value in self.settings.items() if key != "use_fast"}
         if self.trust_remote_code:
             settings["trust_remote_code"] = True
-        return AutoTokenizer.from_pretrained(str(self.folder), **settings)
+        if self._folder_is_as_read():
+            return AutoTokenizer.from_pretrained(str(self.folder), **settings)
+        with TemporaryDirectory() as folder:
+            self._write(Path(folder))
+            return AutoTokenizer.from_pretrained(folder, **settings)
+
+    def _folder_is_as_read(self) -> bool:
+        return self._processor is None or self._stamp == stamp(self.folder / RUST_FILE)
+
+    def _write(self, target: Path) -> None:
+        """Write the files of the tokenizer in use, for when its folder is gone or holds another one now."""
+        assert self._processor is not None
+        self._processor.tokenizer.save(str(target / RUST_FILE))
+        write_json(target / CONFIG_FILE, self._config)
 
     def _install(self, found: Tokenization | None, limit: int | None) -> None:
         """Take a tokenizer into use; one that is written in Python has no processor."""
@@ -137,9 +153,16 @@ class TextTokenizer:
         """Write the tokenizer files."""
         if self._built is not None:
             self._built.save_pretrained(str(target))
-        else:
+        elif self._folder_is_as_read():
             tokenizer_files.copy(self.folder, target)
+        else:
+            self._write(target)
+        chosen = {key: value for key, value in self.settings.items() if key in tokenizer_files.SAVED_SETTINGS}
         if self._limit is not None:
-            file = target / "tokenizer_config.json"
-            config = {**(read_json(file) if file.is_file() else {}), "model_max_length": self._limit}
-            file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            chosen["model_max_length"] = self._limit
+        if chosen:
+            write_json(target / CONFIG_FILE, {**tokenizer_files.read_config(target), **chosen})
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ differ, its own loader is asked; that costs an import, not correctness.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ Side = Literal["left", "right"]
 
 TYPES = "token_type_ids"
 NO_LIMIT = 10**9  # files write "no limit" as a number around 1e30
+VERBATIM_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}  # take tokenizer.json as it is
 TYPED_CLASSES = {None, "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "ElectraTokenizerFast"}
 SIMPLE_SETTINGS = {"model_max_length", "padding_side", "truncation_side", "use_fast", "do_lower_case"}
+SAVED_SETTINGS = {"padding_side", "truncation_side", "do_lower_case"}
+RUST_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+    RUST_FILE,
+    CONFIG_FILE,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -60,11 +64,10 @@ def read(folder: Path, settings: Mapping[str, Any], with_types: bool) -> Tokeniz
 
     Raises: ModelFileError if a file is damaged.
     """
-    path = folder / "tokenizer.json"
+    path = folder / RUST_FILE
     if not path.is_file() or not set(settings) <= SIMPLE_SETTINGS:
         return None
-    file = folder / "tokenizer_config.json"
-    config = {**(read_json(file) if file.is_file() else {}), **settings}
+    config = {**read_config(folder), **settings}
     names = config.get("model_input_names")
     if with_types and names is None and config.get("tokenizer_class") not in TYPED_CLASSES:
         return None  # transformers knows what other classes give
@@ -128,12 +131,46 @@ def as_limit(value: Any) -> int | None:
     return None if value is None or value > NO_LIMIT else int(value)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a folder's tokenizer; none where there is no such file."""
+    file = folder / CONFIG_FILE
+    return read_json(file) if file.is_file() else {}
+
+
 def _is_what_transformers_builds(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
     if config.get("auto_map") or "add_bos_token" in config or "add_eos_token" in config:
         return False  # remote code, or a template that is rewritten on load
     added = config.get("added_tokens_decoder") or {}
     size = tokenizer.get_vocab_size(with_added_tokens=True)
-    return all(int(number) < size for number in added)
+    if not all(int(number) < size for number in added):
+        return False
+    if config.get("tokenizer_class") in VERBATIM_CLASSES:
+        return True
+    parts = (_parts(tokenizer.normalizer), _parts(tokenizer.pre_tokenizer))
+    return any(all(map(_fits, wanted, parts)) for wanted in _rebuilt(config))
+
+
+def _rebuilt(config: Mapping[str, Any]) -> list[tuple[list[dict[str, Any]], ...]]:
+    """What the tokenizer classes of our families make, whatever the file says: normalisers and pre-tokenizers."""
+    words = ([{"type": "BertNormalizer"}], [{"type": "BertPreTokenizer"}])
+    space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    pieces: list[dict[str, Any]] = [{"type": "WhitespaceSplit"}, space]
+    bytes_ = [{"type": "ByteLevel", "add_prefix_space": config.get("add_prefix_space", False), "use_regex": True}]
+    return [words, ([{"type": "Precompiled"}], pieces), ([], pieces), ([], bytes_)]
+
+
+def _parts(component: Any) -> list[dict[str, Any]]:
+    """The settings of a part of a tokenizer, a sequence taken apart."""
+    if component is None:
+        return []
+    whole = json.loads(component.__getstate__())
+    return list(whole.get("normalizers") or whole.get("pretokenizers") or [whole])
+
+
+def _fits(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> bool:
+    return len(wanted) == len(found) and all(
+        all(part.get(key) == value for key, value in need.items()) for need, part in zip(wanted, found, strict=True)
+    )
 
 
 def _match_case(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # lowest first; rooms of one layer do n
     ("distributed",),
     ("serving",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 INFERENCE = LEVEL["losses"]  # up to here nothing needs the packages of training

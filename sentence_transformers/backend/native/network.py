@@ -24,9 +24,14 @@ class NativeNetwork:
     """Runs a network of the table of families (``families.py``). Safe to run from many threads at once."""
 
     threads_safe = True
+    stored: Mapping[str, Tensor] | None = None
+    """The tensors of the checkpoint, mapped from disk: there as long as this is, whatever becomes of the folder."""
 
     def __init__(self, spec: Spec, parts: weights.Weights) -> None:
         self.spec, self.weights = spec, parts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "stored": None}  # a copy reads the folder again, should it ever be saved
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None) -> NativeNetwork:
@@ -44,7 +49,9 @@ class NativeNetwork:
         state = checkpoint.read_weights(path)
         parts = weights.from_state(spec, state, path, by_columns=dtype in (None, torch.float32))
         wanted = dtype or parts.words.dtype
-        return cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
+        network = cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
+        network.stored = state
+        return network
 
     @property
     def device(self) -> torch.device:

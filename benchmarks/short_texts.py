@@ -29,10 +29,10 @@ def measure(run: Run) -> Report:
     exact = all(found["exact"] for found in whole.values())
     report.notes += [
         f"{texts.source}; {describe_tokens(token_counts(options.model, texts.items))}",
-        f"memory in a fresh process of each side: load the model, then one encode of all {len(texts.items):,}",
+        f"memory in a fresh process of each side: load the model, encode 256, then all {len(texts.items):,}",
         "'above the model' is the highest resident set during the work less the resident set after loading"
         + ("" if exact else " (an upper bound: this system cannot forget the peak of loading)"),
-        "'above the peak of loading' is ru_maxrss after the work less ru_maxrss after loading",
+        "'above the warm model' is the same, less the resident set after a first call with 256 sentences",
         steadiness(taken),
         *([agreement] if agreement else []),
     ]
@@ -48,7 +48,7 @@ def _memory(run: Run, name: str, texts: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = side.ask("memory", name="all")
     return found | {
         "above_model": found["peak"] - found["loaded"],
-        "above_loading": max(0, found["peak"] - found["loaded_peak"]),
+        "above_warm": found["peak"] - found["warm"],
     }
 
 
@@ -63,9 +63,9 @@ def _fill(
     ]
     sizes = {
         "memory above the model, MB": {n: m["above_model"] for n, m in whole.items()},
-        "memory above the peak of loading, MB": {n: m["above_loading"] for n, m in whole.items()},
         "of that the result itself, MB": {n: m["bytes"] for n, m in whole.items()},
         "above the model, without the result, MB": {n: m["above_model"] - m["bytes"] for n, m in whole.items()},
+        "above the warm model, without the result, MB": {n: m["above_warm"] - m["bytes"] for n, m in whole.items()},
         "resident after loading, MB": {n: m["loaded"] for n, m in whole.items()},
     }
     report.rows += [_row(t, {n: v / MEGABYTE for n, v in found.items()}, "{:,.0f}") for t, found in sizes.items()]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # before anything imports huggingface_hub or tokenizers, which read these once
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# before anything imports torch: on a machine that others use too, threads that spin make small models 20 times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+sys.path.insert(0, str(CHECKOUT / "tests" / "parity"))  # its helpers (``tiny``, ``texts``) serve other tests too
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +39,20 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data beside the checkout: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``tiny_folder(family)``: the folder of the small random model of a family (``parity/tiny.py``); don't write."""
+    import tiny
+
+    root = tmp_path_factory.mktemp("tiny-models")
+    return cache(lambda family: tiny.build(family, root / family))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], Any]:
+    """``tiny_model(family)``: a SentenceTransformer on that folder, shared by all tests; don't change it."""
+    from sentence_transformers import SentenceTransformer
+
+    return cache(lambda family: SentenceTransformer(str(tiny_folder(family)), device="cpu"))

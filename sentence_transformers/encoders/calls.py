@@ -49,7 +49,7 @@ def request(
         )
     single = is_single(inputs)
     return Request(
-        inputs=[inputs] if single else inputs if isinstance(inputs, list) else list(inputs),
+        inputs=[inputs] if single else _as_list(inputs),
         prompt=resolve_prompt(prompts, default_prompt_name, prompt_name, prompt),
         batch_size=positive("batch_size", batch_size),
         progress=_shows_progress(show_progress_bar),
@@ -67,9 +67,10 @@ def resolve_prompt(
         if name is not None:
             logger.warning("Both prompt and prompt_name were given: prompt_name is ignored.")
         return prompt
-    name = default_name if name is None else name
     if name is None:
-        return None
+        if default_name is not None and default_name not in prompts:
+            logger.warning("The default prompt %r is not in prompts any more: no prompt is used.", default_name)
+        return None if default_name is None else prompts.get(default_name)
     if name not in prompts:
         raise ValueError(
             f"Prompt name {name!r} not found in the configured prompts dictionary with keys {list(prompts)!r}."
@@ -87,6 +88,13 @@ def is_single(inputs: Any) -> bool:
     if isinstance(inputs, np.ndarray):
         return not (inputs.ndim >= 1 and inputs.dtype.kind in "UO")
     return isinstance(inputs, (str, bytes, dict, Tensor)) or not isinstance(inputs, Sequence)
+
+
+def _as_list(inputs: Any) -> list[Any]:
+    """A batch as a list; the rows of a 2-D array of texts are pairs."""
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs.tolist()
+    return inputs if isinstance(inputs, list) else list(inputs)
 
 
 def _shows_progress(asked: bool | None) -> bool:

@@ -30,8 +30,8 @@ from sentence_transformers.ops.tokens import Packed
 logger = logging.getLogger(__name__)
 
 DENSE_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
-# how modules say how wide their output is; the second is the name of before version 5.4
-WIDTH_METHODS = ("get_embedding_dimension", "get_sentence_embedding_dimension")
+# how modules say how wide their output is; the others are names of before version 5.4
+WIDTH_METHODS = ("get_embedding_dimension", "get_sentence_embedding_dimension", "get_word_embedding_dimension")
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
@@ -84,7 +84,10 @@ class SentenceTransformer(Encoder):
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """A bare transformer gets a pooling: the last token for causal language models, else the mean."""
-        transformer = Transformer.load(str(folder), **settings)
+        given = dict(settings)  # what another family saved of its transformer, such as its task, does not count here
+        trust = given.pop("trust_remote_code")
+        given["model_kwargs"] = {**(given["model_kwargs"] or {}), "trust_remote_code": trust}
+        transformer = Transformer(str(folder), **given)
         config = transformer.pretrained.config
         architecture = (config.get("architectures") or [""])[0]
         causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True)
@@ -174,10 +177,12 @@ class SentenceTransformer(Encoder):
         width = self.truncate_dim if truncate_dim is None else truncate_dim
         if output_value != "sentence_embedding":
             rows = self._encode_features(request, output_value)
+            if rows and output_value is not None and precision not in (None, "float32"):
+                rows = quantize_embeddings([row.float().cpu().numpy() for row in rows], precision=precision)
             return rows[0] if single else rows
         as_array = convert_to_numpy and not convert_to_tensor
         matrix = self._encode_matrix(request, width, normalize_embeddings, as_array)
-        if precision not in (None, "float32"):
+        if precision not in (None, "float32") and len(matrix):
             matrix = torch.from_numpy(self._quantize(matrix, precision, single))
         result: Any = matrix.numpy() if as_array else matrix
         if single:
@@ -238,8 +243,6 @@ class SentenceTransformer(Encoder):
                 f"Cannot compute {precision} quantization ranges from a single embedding: encode a list of at least "
                 "two inputs, or call quantize_embeddings with ranges or calibration_embeddings."
             )
-        if not len(matrix):
-            return np.array([])
         return np.asarray(quantize_embeddings(matrix.cpu().float().numpy(), precision=precision))
 
     # --- similarity --------------------------------------------------------------------------------------------------
@@ -253,7 +256,8 @@ class SentenceTransformer(Encoder):
         return self._similarity_fn_name
 
     @similarity_fn_name.setter
-    def similarity_fn_name(self, value: str | SimilarityFunction) -> None:
+    def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
+        value = "cosine" if value is None else value
         name = value.value if isinstance(value, SimilarityFunction) else value
         if name not in DENSE_SIMILARITIES:
             hint = " Late-interaction scores belong to MultiVectorEncoder." if "maxsim" in str(name) else ""

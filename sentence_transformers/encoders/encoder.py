@@ -60,6 +60,9 @@ class Encoder(nn.Sequential):
     default_huggingface_organization: ClassVar[str | None] = None
     _default_prompts: ClassVar[dict[str, str | None]] = {}
     model_card_data_class: ClassVar[Any]
+    _no_split_modules: ClassVar[list[str]] = []  # these two are read by transformers' Trainer and by accelerate
+    _keys_to_ignore_on_save: ClassVar[list[str]] = []
+    is_hpu_graph_enabled: bool = False
 
     def __init__(
         self,
@@ -291,6 +294,10 @@ class Encoder(nn.Sequential):
         """The config of ``transformers_model``, or None."""
         model = self.transformers_model
         return None if model is None else model.config
+
+    @config.setter
+    def config(self, config: Any) -> None:
+        self.transformers_model.config = config
 
     @property
     def device(self) -> torch.device:

@@ -15,7 +15,7 @@ from sentence_transformers._types import HubArguments
 from sentence_transformers._version import __version__
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import source, trust
-from sentence_transformers.hub.json_files import read_json, read_json_list
+from sentence_transformers.hub.json_files import again, kind, read_json, read_json_list
 from sentence_transformers.hub.requirements import check_requirements
 from sentence_transformers.hub.source import Source
 from sentence_transformers.modules.folders import open_part
@@ -64,11 +64,15 @@ def load(
     config = read_json(config_file) if config_file else {}
     check_requirements(config, str(found.name))
     _compare_versions(config)
+    _check_kinds(config, found.path(CONFIG_FILE))
     saved_type = config.get("model_type", "SentenceTransformer")
-    entries = read_json_list(found.path(MODULES_FILE))
+    modules_file = found.path(MODULES_FILE)
+    entries = read_json_list(modules_file)
+    if not entries:
+        raise ModelFileError(f"{modules_file}: expected at least one module, found none. {again(modules_file)}")
     if saved_type != model_type:
         logger.warning("Converting a %s model to %s: it gets the default modules of one.", saved_type, model_type)
-        backbone = found.path(entries[0].get("path", "")) if entries else found.folder
+        backbone = found.path(entries[0].get("path", ""))
         return Loaded(_numbered(default_modules(backbone, settings)), card=card)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     extra: dict[str, list[str]] = {}
@@ -84,8 +88,23 @@ def _numbered(modules: list[nn.Module]) -> OrderedDict[str, nn.Module]:
     return OrderedDict((str(i), module) for i, module in enumerate(modules))
 
 
+def _check_kinds(config: dict[str, Any], path: Path) -> None:
+    """Whether the values that every encoder reads are what they should be."""
+    prompts, name, width = (config.get(key) for key in ("prompts", "default_prompt_name", "truncate_dim"))
+    texts = prompts.values() if isinstance(prompts, dict) else ()
+    for key, value, fits, expected in (
+        ("prompts", prompts, prompts is None or isinstance(prompts, dict), "an object of texts by name"),
+        *(("prompts", text, text is None or isinstance(text, str), "an object of texts by name") for text in texts),
+        ("default_prompt_name", name, name is None or isinstance(name, str), "a string or null"),
+        ("truncate_dim", width, width is None or type(width) is int, "a whole number or null"),
+    ):
+        if not fits:
+            raise ModelFileError(f"{path}: expected {key!r} to be {expected}, found {kind(value)}. {again(path)}")
+
+
 def _compare_versions(config: dict[str, Any]) -> None:
-    saved = str((config.get("__version__") or {}).get("sentence_transformers", "0"))
+    versions = config.get("__version__")
+    saved = str(versions.get("sentence_transformers", "0")) if isinstance(versions, dict) else "0"
     if _release(saved) > _release(__version__):
         logger.warning(
             "This model was created with Sentence Transformers version %s, but you're using version %s. It may not "
@@ -111,11 +130,11 @@ def _open(found: Source, entry: dict[str, Any], settings: dict[str, Any]) -> nn.
         )
     path = str(entry.get("path", ""))
     folder = found.path(path) if path else found.folder
-    kind = trust.module_class(
+    module = trust.module_class(
         entry["type"],
         found.folder,
         settings["trust_remote_code"],
         (settings.get("model_kwargs") or {}).get("code_revision"),
         found.name,
     )
-    return open_part(kind, str(found.folder), path, folder, settings)
+    return open_part(module, str(found.folder), path, folder, settings)

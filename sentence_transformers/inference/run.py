@@ -28,7 +28,7 @@ Ints = np.ndarray[Any, Any]
 Finish = Callable[[Features], Any]
 Advance = Callable[[int], Any]
 
-WINDOW = 4096  # inputs tokenised at a time: enough to sort by length, little enough to hold
+WINDOW = 2048  # inputs tokenised at a time: enough to sort by length, little enough to hold
 GPU_BUDGET = 64 * BUDGET  # tokens of a batch on other devices; batch_size is what bounds it there
 
 

@@ -23,6 +23,7 @@ Side = Literal["left", "right"]
 TYPES = "token_type_ids"
 NO_LIMIT = 10**9  # files write "no limit" as a number around 1e30
 VERBATIM_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}  # take tokenizer.json as it is
+BYTE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer")
 TYPED_CLASSES = {None, "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "ElectraTokenizerFast"}
 SIMPLE_SETTINGS = {"model_max_length", "padding_side", "truncation_side", "use_fast", "do_lower_case"}
 SAVED_SETTINGS = {"padding_side", "truncation_side", "do_lower_case"}
@@ -155,8 +156,11 @@ def _rebuilt(config: Mapping[str, Any]) -> list[tuple[list[dict[str, Any]], ...]
     words = ([{"type": "BertNormalizer"}], [{"type": "BertPreTokenizer"}])
     space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
     pieces: list[dict[str, Any]] = [{"type": "WhitespaceSplit"}, space]
-    bytes_ = [{"type": "ByteLevel", "add_prefix_space": config.get("add_prefix_space", False), "use_regex": True}]
-    return [words, ([{"type": "Precompiled"}], pieces), ([], pieces), ([], bytes_)]
+    made = [words, ([{"type": "Precompiled"}], pieces), ([], pieces)]
+    if str(config.get("tokenizer_class")).startswith(BYTE_CLASSES):
+        start = {"type": "ByteLevel", "add_prefix_space": config.get("add_prefix_space", False), "use_regex": True}
+        made.append(([], [start]))
+    return made
 
 
 def _parts(component: Any) -> list[dict[str, Any]]:

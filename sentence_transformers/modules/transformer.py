@@ -20,9 +20,9 @@ from sentence_transformers._types import Features
 from sentence_transformers.backend.base import Network
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.backend.transformers import accepted_arguments
-from sentence_transformers.errors import one_of
+from sentence_transformers.errors import ModelFileError, one_of
 from sentence_transformers.hub import source
-from sentence_transformers.hub.json_files import read_json
+from sentence_transformers.hub.json_files import again, kind, read_json
 from sentence_transformers.modules import modality
 from sentence_transformers.modules.module import EachBatch, InputModule, Prepared
 from sentence_transformers.modules.parts import WithDimension, renamed_arguments
@@ -376,6 +376,7 @@ class Transformer(InputModule, WithDimension):
             path = found.file(name, subfolder=subfolder)
             if path is not None:
                 saved = read_json(path)
+                _check_kinds(saved, path)
                 break
         for old, new in OLD_NAMES.items():
             if old in saved:
@@ -421,6 +422,21 @@ def _unpack(values: Tensor, real: Tensor) -> Tensor:
     out = values.new_zeros(*real.shape, values.shape[-1])
     out[real] = values
     return out
+
+
+def _check_kinds(saved: dict[str, Any], path: Path) -> None:
+    """Whether the values of ``sentence_bert_config.json`` are what the constructor takes."""
+    objects = (*OLD_NAMES, *OLD_NAMES.values(), "processing_kwargs", "modality_config")
+    for key, value in saved.items():
+        if value is None:
+            continue
+        if key == "max_seq_length" and type(value) is not int:
+            expected = "a whole number or null"
+        elif key in objects and not isinstance(value, dict):
+            expected = "an object"
+        else:
+            continue
+        raise ModelFileError(f"{path}: expected {key!r} to be {expected}, found {kind(value)}. {again(path)}")
 
 
 def _hub_arguments(*settings: dict[str, Any]) -> dict[str, Any]:

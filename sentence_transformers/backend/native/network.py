@@ -66,7 +66,8 @@ class NativeNetwork:
         return self.spec.position_limit
 
     def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
-        with torch.inference_mode():
+        # it computes in the type of its weights; autocast would mix types in the steps that work in place
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             return encoder.encode(self.spec, self.weights, tokens.to(self.device), all_layers)
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:

@@ -78,9 +78,9 @@ class Worker:
     def memory(self, name: str) -> dict[str, Any]:
         """Encode the kept texts and watch the resident set.
 
-        Returns: of ``encode``, and ``loaded`` (resident before), ``warm`` (resident after a first small call, which makes
-        the buffers of the matrix library and pages the weights in), ``peak`` (highest during the work; where the system
-        cannot forget the earlier peak, the higher of both and ``exact`` is False).
+        Returns: of ``encode``, and ``loaded`` (resident before), ``warm`` (resident after a first small call, which
+        makes the buffers of the matrix library and pages the weights in), ``peak`` (highest during the work; where
+        the system cannot forget the earlier peak, the higher of both and ``exact`` is False).
         """
         loaded = _resident()
         self.model.encode(self.texts[name][:256])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sized
 from importlib import import_module
+from numbers import Integral
 from types import ModuleType
 from typing import Any
 
@@ -16,11 +17,11 @@ class UntrustedCodeError(ValueError):
     """A model folder asks for code, or for a path, that it may not have."""
 
 
-def positive(name: str, value: int) -> int:
+def positive(name: str, value: Any) -> int:
     """Return ``value``; raise ``ValueError`` unless it is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    return value
+    return int(value)
 
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sentence_transformers.ops.tokens import TokenIds
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class Network(Protocol):
@@ -49,9 +49,9 @@ def as_dtype(value: object) -> torch.dtype:
     """
     if isinstance(value, torch.dtype):
         return value
-    name = str(value).removeprefix("torch.")
-    if name not in DTYPES:
+    found = getattr(torch, str(value).removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(
             f"dtype must be 'auto', a torch.dtype or one of {', '.join(map(repr, DTYPES))}; got {value!r}."
         )
-    return DTYPES[name]
+    return found

@@ -161,7 +161,10 @@ class Encoder(nn.Sequential):
         if dtype is not None and dtype.is_floating_point:
             for module in list(self)[1:]:
                 module.to(dtype)
-        if not self._placed_by_accelerate():
+        if self._placed_by_accelerate():
+            if device is not None:
+                logger.warning("device=%r is ignored: device_map has placed the model.", device)
+        else:
             self.to(torch.device(device) if device is not None else torch.device(get_device_name()))
         if dtype in HALF and self.device.type == "cpu" and not explicit_dtype:
             logger.warning(

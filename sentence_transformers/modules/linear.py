@@ -116,7 +116,7 @@ class Dense(WithDimension, ModuleWithWeights):
         arguments = {key: value for key, value in config.items() if key in known}
         if "activation_function" in config:
             arguments["activation_function"] = _activation(config["activation_function"], folder, trust_remote_code)
-        return cls(**arguments)
+        return cls.from_config(arguments, folder)
 
 
 class Normalize(Module):

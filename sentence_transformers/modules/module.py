@@ -5,6 +5,7 @@ A third party subclasses ``Module`` (or ``InputModule`` for the first part) and 
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from sentence_transformers._types import Features
+from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint, source
 from sentence_transformers.hub.json_files import read_json
 
@@ -82,7 +84,23 @@ class Module(ABC, nn.Module):
             "revision": revision,
             "local_files_only": local_files_only,
         }
-        return cls(**cls.load_config(model_name_or_path, **hub))
+        return cls.from_config(cls.load_config(model_name_or_path, **hub), f"{model_name_or_path}/{subfolder}")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], folder: str) -> Self:
+        """Make the part from the keys of a config file.
+
+        Raises:
+            ModelFileError: a key is missing or unknown; names the folder.
+        """
+        try:
+            inspect.signature(cls).bind(**config)
+        except TypeError as error:
+            raise ModelFileError(
+                f"{Path(folder) / cls.config_file_name} does not fit {cls.__name__}: {error}; it has the keys "
+                f"{sorted(config)}. Save or download the model again."
+            ) from error
+        return cls(**config)
 
     @classmethod
     def load_config(

@@ -108,7 +108,7 @@ class ModuleWithWeights(Module):
     @classmethod
     def _from_config(cls, config: dict[str, Any], folder: str, trust_remote_code: bool) -> Self:
         """Make the part of its saved config; ``folder`` is for messages."""
-        return cls(**config)
+        return cls.from_config(config, folder)
 
 
 def over_vectors(value: Tensor | Packed, function: Callable[[Tensor], Tensor]) -> Tensor | Packed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,25 @@ OLD_FLAGS = {
 }
 
 
+def modes_of_flags(flags: dict[str, bool]) -> list[str]:
+    """The modes that old boolean flags switch on, in their fixed order; "mean" when none is on."""
+    return [mode for flag, mode in OLD_FLAGS.items() if flags.get(flag)] or ["mean"]
+
+
+def _old_flags(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: take the boolean flags of old versions for ``pooling_mode``."""
+
+    @functools.wraps(constructor)
+    def construct(self: Pooling, *args: Any, **kwargs: Any) -> None:
+        flags = {name: kwargs.pop(name) for name in OLD_FLAGS if name in kwargs}
+        if flags:
+            warnings.warn("Pooling(pooling_mode_...=True) is now pooling_mode='...'", FutureWarning, stacklevel=2)
+            kwargs["pooling_mode"] = modes_of_flags(flags)
+        constructor(self, *args, **kwargs)
+
+    return construct
+
+
 class Pooling(WithDimension):
     """Reduce token embeddings to one vector.
 
@@ -108,23 +128,15 @@ class Pooling(WithDimension):
     config_key_renames: ClassVar[dict[str, str]] = {"word_embedding_dimension": "embedding_dimension"}
     accepts_packed: ClassVar[bool] = True
 
+    @_old_flags
     @renamed_arguments(word_embedding_dimension="embedding_dimension")
     def __init__(
         self,
-        embedding_dimension: int | None = None,
+        embedding_dimension: int,
         pooling_mode: str | Sequence[str] = "mean",
         include_prompt: bool = True,
-        **old_names: Any,
     ) -> None:
         super().__init__()
-        flags = {name: old_names.pop(name) for name in OLD_FLAGS if name in old_names}
-        if flags:
-            warnings.warn("Pooling(pooling_mode_...=True) is now pooling_mode='...'", FutureWarning, stacklevel=2)
-            pooling_mode = modes_of_flags(flags)
-        if old_names:
-            raise TypeError(f"Pooling() got an unexpected keyword argument {next(iter(old_names))!r}")
-        if embedding_dimension is None:
-            raise TypeError("Pooling() needs embedding_dimension, the width of the token embeddings.")
         self.embedding_dimension = embedding_dimension
         names = [pooling_mode] if isinstance(pooling_mode, str) else list(pooling_mode)
         self.modes = tuple(one_of("pooling_mode", name, tuple(MODES)) for name in names)
@@ -182,11 +194,6 @@ class Pooling(WithDimension):
         if flags:
             config.setdefault("pooling_mode", modes_of_flags(flags))
         return config
-
-
-def modes_of_flags(flags: dict[str, bool]) -> list[str]:
-    """The modes that old boolean flags switch on, in their fixed order; "mean" when none is on."""
-    return [mode for flag, mode in OLD_FLAGS.items() if flags.get(flag)] or ["mean"]
 
 
 def _tokens(features: Features) -> Tokens:

@@ -101,7 +101,8 @@ class TextTokenizer:
 
     @staticmethod
     def _state(built: Any) -> tuple[Any, ...]:
-        return id(built), len(built), built.model_max_length, built.padding_side, built.truncation_side
+        sides = built.padding_side, built.truncation_side
+        return id(built), len(built), built.model_max_length, built.pad_token_id, *sides
 
     def _follow(self) -> None:
         """Take over what was changed on the transformers tokenizer."""

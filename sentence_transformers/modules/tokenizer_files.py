@@ -156,7 +156,7 @@ def _rebuilt(config: Mapping[str, Any]) -> list[tuple[list[dict[str, Any]], ...]
     words = ([{"type": "BertNormalizer"}], [{"type": "BertPreTokenizer"}])
     space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
     pieces: list[dict[str, Any]] = [{"type": "WhitespaceSplit"}, space]
-    made = [words, ([{"type": "Precompiled"}], pieces), ([], pieces)]
+    made: list[tuple[list[dict[str, Any]], ...]] = [words, ([{"type": "Precompiled"}], pieces), ([], pieces)]
     if str(config.get("tokenizer_class")).startswith(BYTE_CLASSES):
         start = {"type": "ByteLevel", "add_prefix_space": config.get("add_prefix_space", False), "use_regex": True}
         made.append(([], [start]))
@@ -179,7 +179,8 @@ def _fits(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> bool:
 
 def _match_case(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     """BERT-type tokenizers take their normalisation from the settings, whatever ``tokenizer.json`` says."""
-    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+    made_anew = config.get("tokenizer_class") not in VERBATIM_CLASSES
+    if made_anew and isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         for attribute, key in (
             ("lowercase", "do_lower_case"),
             ("strip_accents", "strip_accents"),

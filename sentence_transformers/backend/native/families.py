@@ -334,8 +334,8 @@ def read_spec(config: Config) -> Spec:
     reader, names = FAMILIES[kind]
     try:
         spec = reader(config)
-    except KeyError as missing:
-        raise Unsupported(f"config.json without {missing}") from missing
+    except (KeyError, TypeError, ZeroDivisionError) as odd:  # transformers reads it, or says what is wrong with it
+        raise Unsupported(f"a config.json without what the table needs ({odd!r})") from odd
     if spec.activation not in ACTIVATIONS:
         raise Unsupported(f"activation {spec.activation!r}")
     if spec.embedding_width == spec.width:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import pickle
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +20,6 @@ from sentence_transformers.backend.transformers import TransformersNetwork
 TinyFolder = Callable[[str], Path]
 
 TEXTS = texts.TINY_TEXTS[:7]  # the last one is too long
-
-
-@pytest.fixture
-def model(tiny_folder: TinyFolder) -> SentenceTransformer:
-    """A BERT of this test's own."""
-    return SentenceTransformer(str(tiny_folder("bert")), device="cpu")
 
 
 def theirs(model: SentenceTransformer, inputs: Any = TEXTS) -> Any:
@@ -362,9 +352,7 @@ def test_a_parametrized_weight_is_used(model: SentenceTransformer) -> None:
             return x / 2
 
     before = model.encode(TEXTS)
-    nn.utils.parametrize.register_parametrization(
-        model[0].auto_model.encoder.layer[0].output.dense, "weight", Halved()
-    )
+    nn.utils.parametrize.register_parametrization(model[0].auto_model.encoder.layer[0].output.dense, "weight", Halved())
     assert_follows(model, before, native=False)
 
 
@@ -441,116 +429,3 @@ def test_encoding_between_forward_and_backward_changes_no_gradient(tiny_folder: 
         return found
 
     assert torch.equal(gradient(True), gradient(False))
-
-
-# --- copies -----------------------------------------------------------------------------------------------------------
-
-
-def _pickled(model: SentenceTransformer) -> SentenceTransformer:
-    copied: SentenceTransformer = pickle.loads(pickle.dumps(model))
-    return copied
-
-
-def _torch_saved(model: SentenceTransformer) -> SentenceTransformer:
-    buffer = io.BytesIO()
-    torch.save(model, buffer)
-    buffer.seek(0)
-    copied: SentenceTransformer = torch.load(buffer, weights_only=False)
-    return copied
-
-
-STATES = ["fresh", "encoded", "built", "built and encoded", "changed"]
-
-
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, _pickled, _torch_saved])
-def test_a_copy_gives_the_same_rows(duplicate: Any, state: str, model: SentenceTransformer) -> None:
-    if "built" in state or state == "changed":
-        _ = model[0].auto_model
-    if state == "changed":
-        model[0].auto_model.encoder.layer[0].intermediate.intermediate_act_fn = nn.ReLU()
-    if "encoded" in state:
-        model.encode(TEXTS)
-    twin = duplicate(model)
-    np.testing.assert_allclose(twin.encode(TEXTS), model.encode(TEXTS), rtol=0, atol=0)
-    assert type(twin[0].network()) is type(model[0].network())
-    assert (twin[0].pretrained.built is None) == (model[0].pretrained.built is None)
-
-
-@pytest.mark.parametrize("state", ["fresh", "built and encoded"])
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, _pickled])
-def test_a_copy_is_independent(duplicate: Any, state: str, model: SentenceTransformer) -> None:
-    if "built" in state:
-        _ = model[0].auto_model
-    before = model.encode(TEXTS)
-    twin = duplicate(model)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.mul_(1.1)
-    twin.max_seq_length = 5
-    np.testing.assert_array_equal(model.encode(TEXTS), before)
-    assert model.max_seq_length == 64
-    assert np.abs(twin.encode(TEXTS) - before).max() > 1e-3
-
-
-def test_a_copy_of_a_built_model_can_be_trained(model: SentenceTransformer) -> None:
-    _ = model[0].auto_model
-    model.encode(TEXTS)
-    twin = _pickled(model)
-    before = twin.encode(TEXTS)
-    steps = torch.optim.SGD(twin.parameters(), lr=0.05)
-    twin.train()
-    twin(twin.preprocess(TEXTS))["sentence_embedding"].pow(2).sum().backward()
-    steps.step()
-    assert_follows(twin, before)
-
-
-def test_a_built_model_is_saved_as_it_is_now(model: SentenceTransformer, tmp_path: Path) -> None:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.1)
-    model.encode(TEXTS)
-    model.save(str(tmp_path / "saved"))
-    again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
-    np.testing.assert_allclose(again.encode(TEXTS), model.encode(TEXTS), rtol=0, atol=3e-6)
-
-
-def test_safetensors_takes_the_state_dict_although_parameters_share_memory(
-    model: SentenceTransformer, tmp_path: Path
-) -> None:
-    from safetensors.torch import load_file, save_file
-
-    _ = model[0].auto_model
-    model.encode(TEXTS)
-    state = model.state_dict()
-    save_file(state, tmp_path / "all.safetensors")
-    loaded = load_file(tmp_path / "all.safetensors")
-    assert all(torch.equal(loaded[key], value) for key, value in state.items())
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-def test_building_while_others_encode_disturbs_nobody(model: SentenceTransformer) -> None:
-    before = model.encode(TEXTS)
-    worst: list[float] = []
-    stop = threading.Event()
-
-    def encode() -> None:
-        while not stop.is_set():
-            worst.append(float(np.abs(model.encode(TEXTS) - before).max()))
-
-    threads = [threading.Thread(target=encode) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        _ = model[0].auto_model
-        _ = model.tokenizer
-        for _ in range(5):
-            model.encode(TEXTS)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert worst
-    assert max(worst) < 5e-6

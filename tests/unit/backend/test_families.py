@@ -56,9 +56,7 @@ def assert_as_transformers(folder: Path, native: bool = True) -> None:
     found = pretrained.network().run(TOKENS)[-1]
     model = load_model(folder, load_config(folder), attn_implementation="eager")
     with torch.no_grad():
-        rows = [
-            model(input_ids=ids[None]).last_hidden_state[0] for ids in TOKENS.ids.split(list(TOKENS.lengths))
-        ]
+        rows = [model(input_ids=ids[None]).last_hidden_state[0] for ids in TOKENS.ids.split(list(TOKENS.lengths))]
     wanted = torch.cat(rows)
     assert float((found - wanted).abs().max()) < 2e-6 * max(1.0, float(wanted.abs().max()))
 

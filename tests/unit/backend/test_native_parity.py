@@ -99,7 +99,9 @@ def test_every_layer_ends_with_the_output_that_is_given_alone(family: str, tiny_
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", NATIVE)
-def test_half_types(family: str, dtype: torch.dtype, tiny_folder: TinyFolder, tiny_model: TinyModel, eager: Any) -> None:
+def test_half_types(
+    family: str, dtype: torch.dtype, tiny_folder: TinyFolder, tiny_model: TinyModel, eager: Any
+) -> None:
     """Both round; against float32 the engine may be off by no more than twice what transformers is, plus a step."""
     tokens = tokens_of(tiny_model(family), texts.TINY_TEXTS)
     network = Pretrained(tiny_folder(family), {"dtype": dtype}, {}, False).network()
@@ -113,7 +115,9 @@ def test_half_types(family: str, dtype: torch.dtype, tiny_folder: TinyFolder, ti
 
 
 @pytest.mark.parametrize("family", NATIVE)
-def test_float64_is_as_exact_as_float64(family: str, tiny_folder: TinyFolder, tiny_model: TinyModel, eager: Any) -> None:
+def test_float64_is_as_exact_as_float64(
+    family: str, tiny_folder: TinyFolder, tiny_model: TinyModel, eager: Any
+) -> None:
     """The same formulas, not just nearly the same: without rounding hardly anything is left of the difference.
 
     The root-mean-square norms and the rotary tables of the decoders are float32 on both sides.

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sentence_transformers import SentenceTransformer
-from tests.unit.encoders.folders import model_folder
+from tests.unit.encoders.folders import DENSE, POOLING, TRANSFORMER, WIDTH, entries, model_folder, write_json
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,16 @@ def make_folder(bert_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         return made[-1]
 
     return make
+
+
+@pytest.fixture
+def dense_folder(make_folder: Callable[..., Path]) -> Path:
+    """A Dense(32, 4) with tanh, as before version 5.4."""
+    folder = make_folder(modules=entries(TRANSFORMER, POOLING, DENSE))
+    config = {"in_features": WIDTH, "out_features": 4, "bias": True}
+    write_json(
+        folder / "2_Dense" / "config.json", {**config, "activation_function": "torch.nn.modules.activation.Tanh"}
+    )
+    weights = {"linear.weight": torch.linspace(-0.1, 0.1, 4 * WIDTH).view(4, WIDTH), "linear.bias": torch.ones(4) / 8}
+    save_file(weights, folder / "2_Dense" / "model.safetensors")
+    return folder

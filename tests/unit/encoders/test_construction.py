@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sentence_transformers.sentence_transformer.modules import BoW, Dense, Normalize, Pooling, Transformer
 from torch import nn
 
 from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
-from sentence_transformers.sentence_transformer.modules import BoW, Dense, Normalize, Pooling, Transformer
 from tests.unit.encoders.folders import TEXTS, WIDTH, WINDOW
 
 
@@ -57,9 +57,7 @@ def test_neither_a_name_nor_modules_is_refused(name: str | None) -> None:
         SentenceTransformer(name)
 
 
-def test_a_name_wins_over_modules_with_a_warning(
-    bert_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_name_wins_over_modules_with_a_warning(bert_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len(opened(bert_folder, modules=[Normalize()])) == 2
     assert "modules are ignored" in caplog.text
 
@@ -277,8 +275,7 @@ def test_an_unknown_default_prompt_is_refused(given: str, bert_folder: Path) -> 
     with pytest.raises(ValueError) as caught:
         opened(bert_folder, default_prompt_name=given)
     assert str(caught.value) == (
-        f"Default prompt name '{given}' not found in the configured prompts dictionary with keys "
-        "['query', 'document']."
+        f"Default prompt name '{given}' not found in the configured prompts dictionary with keys ['query', 'document']."
     )
 
 
@@ -315,7 +312,12 @@ def test_a_name_without_organisation_gets_ours_unless_it_is_a_classic(
 
 
 def test_what_is_known_without_arguments(bert: SentenceTransformer) -> None:
-    assert (bert.backend, bert.get_backend(), bert.trust_remote_code, bert.truncate_dim) == ("torch", "torch", False, None)
+    assert (bert.backend, bert.get_backend(), bert.trust_remote_code, bert.truncate_dim) == (
+        "torch",
+        "torch",
+        False,
+        None,
+    )
     assert (bert.modalities, bert.get_model_kwargs(), bert.dtype) == (["text"], [], torch.float32)
 
 

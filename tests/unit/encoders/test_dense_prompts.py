@@ -131,7 +131,9 @@ def test_a_document_gets_the_first_of_three_prompts(
     assert_array_equal(model.encode_document(TEXT), with_prompt(bert, used))
 
 
-def test_an_empty_role_prompt_switches_the_default_off(prompted: SentenceTransformer, bert: SentenceTransformer) -> None:
+def test_an_empty_role_prompt_switches_the_default_off(
+    prompted: SentenceTransformer, bert: SentenceTransformer
+) -> None:
     prompted.prompts = {"query": "", "document": "", "other": PASSAGE}
     prompted.default_prompt_name = "other"
     assert_array_equal(prompted.encode_query(TEXT), bert.encode(TEXT))
@@ -178,7 +180,9 @@ def test_a_role_goes_through_the_encode_of_a_subclass(bert_folder: Path, bert: S
 # --- prompts and pooling
 
 
-def test_the_tokens_of_the_prompt_can_be_left_out_of_the_mean(bert: SentenceTransformer, changeable: SentenceTransformer) -> None:
+def test_the_tokens_of_the_prompt_can_be_left_out_of_the_mean(
+    bert: SentenceTransformer, changeable: SentenceTransformer
+) -> None:
     changeable.set_pooling_include_prompt(False)
     tokens = bert.encode(QUERY + TEXT, output_value="token_embeddings")
     length = bert.preprocess([TEXT], prompt=QUERY)["prompt_length"]

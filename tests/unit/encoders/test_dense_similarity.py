@@ -140,7 +140,11 @@ def test_the_old_name_of_the_width_warns(bert: SentenceTransformer) -> None:
 @pytest.mark.parametrize(("limit", "width"), [(8, 8), (WIDTH, WIDTH), (800, WIDTH), (None, WIDTH)])
 def test_the_width_is_at_most_truncate_dim(limit: int | None, width: int, bert_folder: Path) -> None:
     model = SentenceTransformer(str(bert_folder), device="cpu", truncate_dim=limit)
-    assert (model.truncate_dim, model.get_embedding_dimension(), model.encode(TEXTS).shape) == (limit, width, (3, width))
+    assert (model.truncate_dim, model.get_embedding_dimension(), model.encode(TEXTS).shape) == (
+        limit,
+        width,
+        (3, width),
+    )
 
 
 def test_a_block_may_truncate(changeable: SentenceTransformer) -> None:

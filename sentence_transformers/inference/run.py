@@ -86,7 +86,7 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
             for start in range(0, len(request.inputs), WINDOW):
                 window = Window.of(request.inputs[start : start + WINDOW], start, distinct=parallel)
                 prepared = model.prepare(window.inputs, request.prompt, **request.prepare_kwargs)
-                truncated, limit = truncated + prepared.truncated, prepared.limit
+                truncated, limit = truncated + window.count(prepared.cut), prepared.limit
                 if truncated and request.on_truncate == "error":
                     raise ValueError(_truncation(truncated, len(request.inputs), limit))
                 batches = _submit(model, request, finish, collector, window, prepared, parallel)
@@ -126,6 +126,10 @@ class Window:
         pairs = [(place, first[text]) for place, text in enumerate(inputs) if first[text] != place]
         copies, copied = np.array(pairs, dtype=np.int64).T + start
         return cls(list(first), np.fromiter(first.values(), dtype=np.int64) + start, copies, copied)
+
+    def count(self, rows: Sequence[int]) -> int:
+        """How many inputs the different ones with these numbers stand for."""
+        return len(rows) + int(np.isin(self.copied, self.places[list(rows)]).sum()) if rows else 0
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,14 @@ def is_message(item: Any) -> bool:
 
 
 def texts_of(inputs: Sequence[Any]) -> list[Any]:
-    """The inputs of a text model as strings, or all of them as pairs of strings.
+    """The inputs of a text model: strings, and pairs of strings.
 
-    Raises: ValueError for anything that is not text, or for texts and pairs in one list.
+    Raises: ValueError for anything that is not text.
     """
     texts = [item["text"] if isinstance(item, dict) and set(item) == {"text"} else item for item in inputs]
-    pairs = 0
     for item in texts:
-        if isinstance(item, str):
-            continue
-        if is_pair(item):
-            pairs += 1
-        else:
+        if not isinstance(item, str) and not is_pair(item):
             raise ValueError(_problem(item))
-    if pairs and pairs != len(texts):
-        raise ValueError(
-            f"Expected either texts or pairs of texts; got {len(texts) - pairs} texts and {pairs} pairs in one list."
-        )
     return texts
 
 

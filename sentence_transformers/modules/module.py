@@ -163,8 +163,8 @@ class Prepared(Protocol):
 
     sizes: np.ndarray[Any, Any]
     """(n,) int: the cost of every input; tokens, where the first module knows them."""
-    truncated: int
-    """How many inputs are longer than ``limit``."""
+    cut: Sequence[int]
+    """The numbers of the inputs that are longer than ``limit``."""
     limit: int | None
     """The most tokens of one input that the model reads."""
 
@@ -227,7 +227,7 @@ class EachBatch:
     def __init__(self, module: Any, inputs: Sequence[Any], prompt: str | None, kwargs: dict[str, Any]) -> None:
         self.module, self.inputs, self.prompt, self.kwargs = module, inputs, prompt, kwargs
         self.sizes = np.fromiter((raw_size(item) for item in inputs), dtype=np.int64, count=len(inputs))
-        self.truncated = 0
+        self.cut: Sequence[int] = ()
         self.limit: int | None = None
 
     def batch(self, rows: np.ndarray[Any, Any]) -> Features:

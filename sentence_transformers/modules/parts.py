@@ -120,14 +120,12 @@ def over_vectors(value: Tensor | Packed, function: Callable[[Tensor], Tensor]) -
 
 def table_of(rows: Sequence[Sequence[int]], limit: int | None = None) -> TokenTable:
     """Ragged token ids as one table; each row keeps its first ``limit`` ids, and cut rows are counted."""
-    truncated = 0
-    if limit is not None:
-        truncated = sum(len(row) > limit for row in rows)
-        rows = [row[:limit] for row in rows] if truncated else rows
+    cut = [] if limit is None else [i for i, row in enumerate(rows) if len(row) > limit]
+    rows = [row[:limit] for row in rows] if cut else rows
     starts = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=starts[1:])
     flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(starts[-1]))
-    return TokenTable(flat, starts, None, truncated, limit)
+    return TokenTable(flat, starts, None, cut, limit)
 
 
 class PreparedTable:
@@ -135,7 +133,7 @@ class PreparedTable:
 
     def __init__(self, table: TokenTable, build: Callable[[TokenIds], Features]) -> None:
         self.table, self.build = table, build
-        self.sizes, self.truncated, self.limit = table.sizes, table.truncated, table.limit
+        self.sizes, self.cut, self.limit = table.sizes, table.cut, table.limit
 
     def batch(self, rows: Ints) -> Features:
         return self.build(self.table.take(rows))

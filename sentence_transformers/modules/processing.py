@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -61,8 +61,13 @@ class TokenTable:
     ids: Ints
     starts: Ints
     types: Ints | None
-    truncated: int
+    cut: Sequence[int]  # the inputs that were longer than ``limit``
     limit: int | None
+
+    @property
+    def truncated(self) -> int:
+        """How many inputs were longer than ``limit``."""
+        return len(self.cut)
 
     @cached_property
     def sizes(self) -> Ints:
@@ -76,6 +81,14 @@ class TokenTable:
         index = np.repeat(self.starts[rows] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
         types = None if self.types is None else torch.from_numpy(self.types[index])
         return TokenIds(torch.from_numpy(self.ids[index]), tuple(lengths.tolist()), types)
+
+
+class _Rows(NamedTuple):
+    """Ids and segment numbers (None: all 0) of some inputs, and which of them were cut."""
+
+    ids: list[list[int]]
+    types: list[list[int]] | None
+    cut: list[int]
 
 
 class TextProcessor:
@@ -143,34 +156,36 @@ class TextProcessor:
         return count - 1 if self.single.after else count
 
     def __call__(self, texts: Sequence[Text], limit: int | None = None) -> TokenTable:
-        """Tokenise texts, or pairs of texts (all of one kind).
+        """Tokenise texts and pairs of texts.
 
         Args:
-            texts: n strings, or n sequences of two strings.
+            texts: n inputs, each a string or a sequence of two strings.
             limit: overrides the processor's own limit.
 
         Raises: ValueError if the limit leaves no room beside the special tokens.
         """
         limit = self.limit if limit is None else limit
-        if texts and not isinstance(texts[0], str):
-            return self._pairs(texts, limit)
-        return self._singles(texts, limit)  # type: ignore[arg-type]
+        single = [i for i, text in enumerate(texts) if isinstance(text, str)]
+        if len(single) == len(texts):
+            return self._table(self._singles(texts, limit), limit)  # type: ignore[arg-type]
+        pairs = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+        rows = self._pairs([texts[i] for i in pairs], limit)
+        if single:
+            alone = self._singles([texts[i] for i in single], limit)  # type: ignore[misc]
+            rows = _merged(rows, pairs, alone, single)
+        return self._table(rows, limit)
 
-    def _singles(self, texts: Sequence[str], limit: int | None) -> TokenTable:
+    def _singles(self, texts: Sequence[str], limit: int | None) -> _Rows:
         template = self.single
         self._room(template, limit)
         rows = self._encode([self._shorten(text, limit) for text in texts], special=True)
-        truncated = 0
-        if limit is not None:
-            head, tail = len(template.before), len(template.after)
-            for i, ids in enumerate(rows):
-                if len(ids) > limit:
-                    truncated += 1
-                    rows[i] = self._cut(ids, head, tail, limit)
+        cut = [] if limit is None else [i for i, ids in enumerate(rows) if len(ids) > limit]
+        for i in cut:
+            rows[i] = self._cut(rows[i], len(template.before), len(template.after), limit or 0)
         types = None
         if template.has_types:  # XLNet's classifier token is a segment of its own
             types = [template.types_of(len(ids) - template.size) for ids in rows]
-        return self._table(rows, types, truncated, limit)
+        return _Rows(rows, types, cut)
 
     def _cut(self, ids: list[int], head: int, tail: int, limit: int) -> list[int]:
         """Drop content until ``limit`` tokens are left; ``head`` and ``tail`` special tokens stay."""
@@ -178,20 +193,22 @@ class TextProcessor:
             return ids[:head] + ids[len(ids) - (limit - head) :]
         return ids[: limit - tail] + ids[len(ids) - tail :]
 
-    def _pairs(self, texts: Sequence[Text], limit: int | None) -> TokenTable:
+    def _pairs(self, texts: Sequence[Text], limit: int | None) -> _Rows:
         template = self.pair
         room = self._room(template, limit)
         flat = [self._shorten(text, limit) for pair in texts for text in pair]
         contents = self._encode(flat, special=False)
-        rows, types, truncated = [], [], 0
+        rows: list[list[int]] = []
+        types: list[list[int]] = []
+        cut: list[int] = []
         for first, second in zip(contents[::2], contents[1::2], strict=True):
             if room is not None and len(first) + len(second) > room:
-                truncated += 1
+                cut.append(len(rows))
                 keep_first, keep_second = longest_first(len(first), len(second), room)
                 first, second = self._keep(first, keep_first), self._keep(second, keep_second)
             rows.append([*template.before, *first, *template.between, *second, *template.after])
             types.append(template.types_of(len(first), len(second)))
-        return self._table(rows, types, truncated, limit)
+        return _Rows(rows, types, cut)
 
     def _keep(self, ids: list[int], count: int) -> list[int]:
         return ids[len(ids) - count :] if self.truncation_side == "left" else ids[:count]
@@ -229,17 +246,15 @@ class TextProcessor:
             size *= 4
         return text
 
-    def _table(
-        self, rows: list[list[int]], types: list[list[int]] | None, truncated: int, limit: int | None
-    ) -> TokenTable:
-        starts = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=starts[1:])
+    def _table(self, rows: _Rows, limit: int | None) -> TokenTable:
+        starts = np.zeros(len(rows.ids) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows.ids], out=starts[1:])
         total = int(starts[-1])
-        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)
+        flat = np.fromiter(chain.from_iterable(rows.ids), dtype=np.int64, count=total)
         kinds = None
-        if types is not None and self.with_types:
-            kinds = np.fromiter(chain.from_iterable(types), dtype=np.int64, count=total)
-        return TokenTable(flat, starts, kinds, truncated, limit)
+        if rows.types is not None and self.with_types:
+            kinds = np.fromiter(chain.from_iterable(rows.types), dtype=np.int64, count=total)
+        return TokenTable(flat, starts, kinds, rows.cut, limit)
 
     def pad(self, tokens: TokenIds) -> Features:
         """The public padded form: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, (B, T) int64."""
@@ -264,6 +279,20 @@ def pad_rows(values: Tensor, lengths: Sequence[int], fill: int, side: str = "rig
         else:
             row[: len(part)] = part
     return out
+
+
+def _merged(left: _Rows, left_places: list[int], right: _Rows, right_places: list[int]) -> _Rows:
+    """Rows of two kinds, each in its place among all."""
+    count = len(left_places) + len(right_places)
+    ids: list[list[int]] = [[]] * count
+    types: list[list[int]] = [[]] * count
+    cut: list[int] = []
+    for rows, places in ((left, left_places), (right, right_places)):
+        cut += [places[i] for i in rows.cut]
+        for i, place in enumerate(places):
+            ids[place] = rows.ids[i]
+            types[place] = [0] * len(rows.ids[i]) if rows.types is None else rows.types[i]
+    return _Rows(ids, types, sorted(cut))
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

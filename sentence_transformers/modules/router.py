@@ -334,7 +334,7 @@ class Routed:
     def __init__(self, prepared: Prepared, task: str | None, modality: Modality | None) -> None:
         self.prepared = prepared
         self.extra = {"task": task, "modality": modality}
-        self.sizes, self.truncated, self.limit = prepared.sizes, prepared.truncated, prepared.limit
+        self.sizes, self.cut, self.limit = prepared.sizes, prepared.cut, prepared.limit
 
     def batch(self, rows: np.ndarray[Any, Any]) -> Features:
         return {**self.prepared.batch(rows), **self.extra}

@@ -88,7 +88,8 @@ class StaticEmbedding(WithDimension, InputModule):
         texts = self._prepend_prompt(texts_of(inputs), prompt)
         cut = self.tokenizer.truncation
         lengths = np.zeros(len(texts) + 1, dtype=np.int64)
-        parts, truncated = [], 0
+        parts: list[np.ndarray[Any, Any]] = []
+        too_long: list[int] = []
         for start in range(0, len(texts), CHUNK):
             encodings = self.tokenizer.encode_batch_fast(
                 [_encodable(text) for text in texts[start : start + CHUNK]], add_special_tokens=False
@@ -98,9 +99,9 @@ class StaticEmbedding(WithDimension, InputModule):
             lengths[start + 1 : start + 1 + len(rows)] = sizes
             parts.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=sum(sizes)))
             if cut is not None:
-                truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+                too_long += [start + i for i, encoding in enumerate(encodings) if encoding.overflowing]
         flat = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-        return TokenTable(flat, lengths.cumsum(), None, truncated, cut["max_length"] if cut else None)
+        return TokenTable(flat, lengths.cumsum(), None, too_long, cut["max_length"] if cut else None)
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         features["sentence_embedding"] = self.embedding(features["input_ids"], features["offsets"])

@@ -7,7 +7,10 @@ sides) is taken over by the processor before the next call.
 from __future__ import annotations
 
 import json
+import logging
 import threading
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +20,10 @@ from sentence_transformers.modules import tokenizer_files
 from sentence_transformers.modules.processing import TextProcessor
 from sentence_transformers.modules.tokenizer_files import CONFIG_FILE, RUST_FILE, Tokenization
 
+logger = logging.getLogger(__name__)
+
+HONOURED = frozenset({"max_length", "truncation"})
+WITHOUT_EFFECT = frozenset({"padding", "pad_to_multiple_of", "return_tensors"})  # there is no padding
 _building = threading.RLock()
 
 
@@ -167,3 +174,27 @@ class TextTokenizer:
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def limit_of(*settings: Mapping[str, Any]) -> int | None:
+    """The most tokens that ``processing_kwargs`` allow (the later ones win), or None where they do not say.
+
+    Only ``max_length`` and ``truncation=False`` of the parts "common" and "text" change a vector here. Padding never
+    does, as there is none; anything else is ignored, which is logged once.
+    """
+    limit = None
+    for setting in settings:
+        for part, options in setting.items():
+            known = HONOURED if part in ("common", "text") else frozenset()
+            ignored = sorted(f"{part}.{name}" for name in options.keys() - known - WITHOUT_EFFECT)
+            if ignored:
+                _log_ignored(tuple(ignored))
+            if known:
+                limit = options.get("max_length", limit)
+                limit = tokenizer_files.NO_LIMIT if options.get("truncation", True) is False else limit
+    return limit
+
+
+@lru_cache
+def _log_ignored(names: tuple[str, ...]) -> None:
+    logger.warning("processing_kwargs %s have no effect on this model, which reads text alone.", ", ".join(names))

@@ -27,7 +27,7 @@ from sentence_transformers.modules import modality
 from sentence_transformers.modules.module import EachBatch, InputModule, Prepared
 from sentence_transformers.modules.parts import WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
-from sentence_transformers.modules.text_tokenizer import TextTokenizer
+from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 CONFIG_FILES = tuple(
@@ -219,15 +219,8 @@ class Transformer(InputModule, WithDimension):
     def _tabulate(self, inputs: Sequence[Any], prompt: str | None, processing: dict[str, Any] | None) -> TokenTable:
         processor = self.text.processor
         assert processor is not None
-        return processor(self._prepend_prompt(modality.texts_of(inputs), prompt), self._call_limit(processing))
-
-    def _call_limit(self, processing: dict[str, Any] | None) -> int | None:
-        """``max_length`` of this call, of the constructor, or None."""
-        limit = None
-        for settings in (self.processing_kwargs, processing or {}):
-            for part in ("common", "text"):
-                limit = settings.get(part, {}).get("max_length", limit)
-        return limit
+        limit = limit_of(self.processing_kwargs, processing or {})
+        return processor(self._prepend_prompt(modality.texts_of(inputs), prompt), limit)
 
     def prepare(
         self,
@@ -411,7 +404,7 @@ class PreparedTexts:
     def __init__(self, table: TokenTable, extra: Features) -> None:
         self.table, self.extra = table, extra
         self.sizes = table.sizes
-        self.truncated, self.limit = table.truncated, table.limit
+        self.cut, self.limit = table.cut, table.limit
 
     def batch(self, rows: np.ndarray[Any, Any]) -> Features:
         return {"tokens": self.table.take(rows), **self.extra}

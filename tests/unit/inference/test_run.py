@@ -325,7 +325,7 @@ class Letters:
 
 
 class PreparedLetters:
-    truncated = 0
+    cut = ()
     limit = None
 
     def __init__(self, inputs: list[str]) -> None:
@@ -356,3 +356,8 @@ def test_nothing_is_logged_below_a_warning_for_plain_calls(
     with caplog.at_level(logging.DEBUG, logger="sentence_transformers.inference"):
         model.encode(SOME, show_progress_bar=False)
     assert [record for record in caplog.records if record.name.startswith("sentence_transformers.inference")] == []
+
+
+def test_repeats_of_a_long_text_are_all_counted(model: SentenceTransformer) -> None:
+    with pytest.raises(ValueError, match="3 of 4 inputs are longer"):
+        model.encode([LONG, "x", LONG, LONG], on_truncate="error")

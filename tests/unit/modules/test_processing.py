@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
-from sentence_transformers.modules.processing import TextProcessor, longest_first, pad_rows
+from sentence_transformers.modules.processing import TextProcessor, _Rows, longest_first, pad_rows
 from sentence_transformers.ops.tokens import TokenIds
 
 _LINE = "the cat sat on the mat and the dog sat by the door lake sea water river high mountains x7 #tag (q)"
@@ -320,7 +320,7 @@ def test_a_giant_takes_bounded_time(kind: str, unit: str) -> None:
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=8), st.randoms())
 def test_take_gives_the_asked_inputs_in_the_asked_order(rows: list[list[int]], chance: random.Random) -> None:
     found = processor("bert")
-    table = found._table(rows, rows, 0, None)
+    table = found._table(_Rows(rows, rows, []), None)
     order = [chance.randrange(len(rows)) for _ in range(chance.randrange(6))]
     batch = table.take(np.array(order, dtype=np.int64))
     assert batch.lengths == tuple(len(rows[row]) for row in order)
@@ -401,3 +401,12 @@ def test_threads_may_use_different_limits_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(lambda limit: len(found([text], limit=limit).ids), list(range(5, 60)) * 4))
     assert sizes == list(range(5, 60)) * 4
+
+
+def test_texts_and_pairs_of_one_call_are_tokenised_as_alone() -> None:
+    found = processor("bert", 16)
+    mixed = ["a cat", ("the dog " * 20, "runs"), "b " * 40, ("x", "y")]
+    table = found(mixed)
+    assert list(table.cut) == [1, 2]
+    for i, item in enumerate(mixed):
+        assert table.take(np.array([i])).ids.tolist() == found([item]).ids.tolist()

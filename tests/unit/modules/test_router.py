@@ -149,7 +149,7 @@ def test_packed_tokens_pass_through_where_all_parts_read_them() -> None:
     router = Router({"x": [words(), Pooling(2)]})
     assert router.accepts_packed and router.threads_safe
     prepared = router.prepare(["a b", "b", "a a a a"])
-    assert (prepared.truncated, prepared.limit) == (1, 3)
+    assert (len(prepared.cut), prepared.limit) == (1, 3)
     out = router(prepared.batch(np.arange(3)))["sentence_embedding"]
     assert_close(out, encode(router, ["a b", "b", "a a a a"]))
 

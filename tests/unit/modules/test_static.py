@@ -83,14 +83,14 @@ def test_texts_may_have_any_length() -> None:
     module = part()
     assert module.max_seq_length == math.inf
     prepared = module.prepare(["a " * 10_000])
-    assert (prepared.sizes.tolist(), prepared.truncated, prepared.limit) == ([10_000], 0, None)
+    assert (prepared.sizes.tolist(), len(prepared.cut), prepared.limit) == ([10_000], 0, None)
 
 
 def test_truncation_of_the_tokenizer_itself_is_kept_and_counted() -> None:
     cutting = tokenizer()
     cutting.enable_truncation(2)
     prepared = StaticEmbedding(cutting, ROWS).prepare(["a b c", "a b"])
-    assert (prepared.sizes.tolist(), prepared.truncated, prepared.limit) == ([2, 2], 1, 2)
+    assert (prepared.sizes.tolist(), len(prepared.cut), prepared.limit) == ([2, 2], 1, 2)
 
 
 def test_padding_of_the_tokenizer_is_switched_off() -> None:

@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.errors import ModelFileError
-from sentence_transformers.modules.text_tokenizer import TextTokenizer
+from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
 from sentence_transformers.modules.tokenizer_files import as_limit, read
 
 TinyFolder = Callable[[str], Path]
@@ -404,3 +404,22 @@ def test_many_threads_ask_for_the_transformers_tokenizer_at_once(folder: Callabl
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(ask, range(8)))
     assert found == {(id(text.transformers), id(before))}
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ([{}], None),
+        ([{"text": {"max_length": 7}}], 7),
+        ([{"common": {"max_length": 7}}, {"text": {"max_length": 5}}], 5),
+        ([{"text": {"max_length": 7, "padding": "max_length"}}, {}], 7),
+        ([{"text": {"truncation": False}}], 10**9),
+    ],
+)
+def test_limit_of_processing_settings(settings: list[dict[str, Any]], limit: int | None) -> None:
+    assert limit_of(*settings) == limit
+
+
+def test_settings_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert limit_of({"text": {"stride": 3}, "image": {"max_pixels": 9}}) is None
+    assert "text.stride" in caplog.text and "image.max_pixels" in caplog.text

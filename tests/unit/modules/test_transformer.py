@@ -88,7 +88,7 @@ def test_the_limit_is_counted_with_special_tokens(bert: Transformer) -> None:
     bert.max_seq_length = 7
     prepared = bert.prepare(["x " * 50, "x", "x " * 5, "x " * 6])
     assert prepared.sizes.tolist() == [7, 3, 7, 7]
-    assert (prepared.truncated, prepared.limit) == (2, 7)
+    assert (len(prepared.cut), prepared.limit) == (2, 7)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_prepared_batches_equal_padded_ones_after_pooling() -> None:
 
 def test_prepare_counts_texts_that_are_cut() -> None:
     prepared = embeddings(max_seq_length=3).prepare(TEXTS)
-    assert (prepared.truncated, prepared.limit) == (1, 3)
+    assert (len(prepared.cut), prepared.limit) == (1, 3)
 
 
 def test_word_embeddings_learn_only_when_told() -> None:

@@ -75,6 +75,7 @@ class TextTokenizer:
         if self.trust_remote_code:
             settings["trust_remote_code"] = True
         if self._folder_is_as_read():
+            tokenizer_files.check_present(self.folder)
             return AutoTokenizer.from_pretrained(str(self.folder), **settings)
         with TemporaryDirectory() as folder:
             self._write(Path(folder))

@@ -108,6 +108,15 @@ def from_transformers(tokenizer: Any, with_types: bool | None = None) -> Tokeniz
     )
 
 
+def check_present(folder: Path) -> None:
+    """Raise ``ModelFileError`` unless a folder holds some file of a tokenizer."""
+    if not any((folder / name).is_file() for name in FILES) and not any(folder.glob("*token*")):
+        raise ModelFileError(
+            f"No tokenizer in {folder}: expected {RUST_FILE}, or files such as vocab.txt, vocab.json with merges.txt, "
+            "or a sentencepiece model. Save or download the model again."
+        )
+
+
 def lowercase(found: Tokenization) -> Tokenization:
     """The same tokenizer, changed to lower-case its input first."""
     tokenizer = found.tokenizer

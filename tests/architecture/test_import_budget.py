@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sentence_transformers._lazy import _without_collector
 from tests.architecture.layers import CHECKOUT, TRAINING_ONLY
 
 HEAVY = {"torch", "numpy", "transformers", "tokenizers", "safetensors", "huggingface_hub", "tqdm", *TRAINING_ONLY}
@@ -80,3 +82,17 @@ def test_encoding_needs_neither_transformers_nor_the_packages_of_training(minilm
         f"SentenceTransformer({str(minilm_folder)!r}, device='cpu').encode('hello')"
     )
     assert packages(run(statements)) & {"transformers", *TRAINING_ONLY} == set()
+
+
+def test_names_are_imported_without_the_garbage_collector_and_it_is_on_again_afterwards() -> None:
+    seen: list[bool] = []
+    with _without_collector():
+        seen.append(gc.isenabled())
+    assert (seen, gc.isenabled()) == ([False], True)
+    gc.disable()
+    try:
+        with _without_collector():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

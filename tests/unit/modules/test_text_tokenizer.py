@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
-from sentence_transformers.modules.tokenizer_files import as_limit, read
+from sentence_transformers.modules.tokenizer_files import as_limit, check_present, read
 
 TinyFolder = Callable[[str], Path]
 
@@ -423,3 +423,10 @@ def test_limit_of_processing_settings(settings: list[dict[str, Any]], limit: int
 def test_settings_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
     assert limit_of({"text": {"stride": 3}, "image": {"max_pixels": 9}}) is None
     assert "text.stride" in caplog.text and "image.max_pixels" in caplog.text
+
+
+def test_a_folder_without_a_tokenizer_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"No tokenizer in .*: expected tokenizer.json"):
+        check_present(tmp_path)
+    (tmp_path / "vocab.txt").touch()
+    check_present(tmp_path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from sentence_transformers._types import Features
+from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint, source
 from sentence_transformers.hub.json_files import read_json
@@ -66,25 +66,16 @@ class Module(ABC, nn.Module):
         """Called once with the finished model; the default does nothing."""
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        """Make the part from its folder: constructor arguments are the keys of its config file."""
-        hub: dict[str, Any] = {
-            "subfolder": subfolder,
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
-        return cls.from_config(cls.load_config(model_name_or_path, **hub), f"{model_name_or_path}/{subfolder}")
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
+        """Make the part from its folder: constructor arguments are the keys of its config file.
+
+        Args:
+            kwargs: how the model is fetched (``token``, ``cache_folder``, ``revision``, ``local_files_only``), and
+                settings of the whole model (``trust_remote_code``, ``model_kwargs``, ``backend``, ...), which a part
+                may ignore.
+        """
+        config = cls.load_config(model_name_or_path, subfolder, **hub_arguments(kwargs))
+        return cls.from_config(config, f"{model_name_or_path}/{subfolder}")
 
     @classmethod
     def from_config(cls, config: dict[str, Any], folder: str) -> Self:
@@ -156,6 +147,11 @@ class Module(ABC, nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.get_config_dict()})"
+
+
+def hub_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the keyword arguments of ``load``, those that say where and how a model is fetched."""
+    return {name: settings[name] for name in HubArguments.__annotations__ if name in settings}
 
 
 class Prepared(Protocol):

@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from sentence_transformers._types import Features
-from sentence_transformers.modules.module import Module
+from sentence_transformers.modules.module import Module, hub_arguments
 from sentence_transformers.modules.processing import Ints, TokenTable
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
@@ -78,28 +78,13 @@ class ModuleWithWeights(Module):
         self.save_torch_weights(output_path, safe_serialization)
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **kwargs: Any,
-    ) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
         """Read config and weights.
 
         Raises:
             ModelFileError: weights that are missing, damaged, or do not fit the config.
         """
-        where: dict[str, Any] = {
-            "subfolder": subfolder,
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        where = {"subfolder": subfolder, **hub_arguments(kwargs)}
         config = cls.load_config(model_name_or_path, **where)
         made = cls._from_config(config, f"{model_name_or_path}/{subfolder}", bool(kwargs.get("trust_remote_code")))
         cls.load_torch_weights(model_name_or_path, model=made, **where)

@@ -19,7 +19,7 @@ from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import trust
 from sentence_transformers.modules import routes
 from sentence_transformers.modules.folders import open_part, save_part
-from sentence_transformers.modules.module import EachBatch, InputModule, Module, Prepared, preprocess
+from sentence_transformers.modules.module import EachBatch, InputModule, Module, Prepared, hub_arguments, preprocess
 from sentence_transformers.modules.parts import WithDimension
 from sentence_transformers.modules.routes import Modality
 
@@ -261,10 +261,6 @@ class Router(WithDimension, InputModule):
         cls,
         model_name_or_path: str,
         subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         module_classes: Mapping[str, type[nn.Module]] | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -278,12 +274,7 @@ class Router(WithDimension, InputModule):
             ModelFileError: no config, or one that does not name the modules.
             UntrustedCodeError: a class that is not ours and not trusted.
         """
-        hub: dict[str, Any] = {
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        hub = hub_arguments(kwargs)
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
         if not config:
             config = cls.load_config(model_name_or_path, subfolder=subfolder, config_filename=OLD_CONFIG, **hub)
@@ -298,7 +289,7 @@ class Router(WithDimension, InputModule):
                 model_name_or_path,
                 f"{subfolder}/{name}" if subfolder else name,
                 folder / name,
-                {**hub, **kwargs},
+                kwargs,
             )
             for name, kind in config["types"].items()
         }

@@ -19,7 +19,7 @@ from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.modules import distillation
 from sentence_transformers.modules.modality import texts_of
-from sentence_transformers.modules.module import InputModule
+from sentence_transformers.modules.module import InputModule, hub_arguments
 from sentence_transformers.modules.parts import PreparedTable, WithDimension, rust_tokenizer
 from sentence_transformers.modules.processing import TokenTable
 from sentence_transformers.ops.tokens import TokenIds
@@ -122,27 +122,13 @@ class StaticEmbedding(WithDimension, InputModule):
         self.tokenizer.save(str(Path(output_path) / TOKENIZER))
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **kwargs: Any,
-    ) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
         """Read vectors and tokenizer: our own files or those of model2vec, in the folder or in ``0_StaticEmbedding/``.
 
         Raises:
             ModelFileError: a file is missing or damaged, or holds no vectors.
         """
-        hub: dict[str, Any] = {
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        hub = hub_arguments(kwargs)
         for folder in (subfolder, f"{subfolder}/{OLD_FOLDER}".lstrip("/")):
             path = cls.load_file_path(model_name_or_path, TOKENIZER, subfolder=folder, **hub)
             if path is not None:

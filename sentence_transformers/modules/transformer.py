@@ -24,7 +24,7 @@ from sentence_transformers.errors import ModelFileError, one_of
 from sentence_transformers.hub import source
 from sentence_transformers.hub.json_files import again, kind, read_json
 from sentence_transformers.modules import modality
-from sentence_transformers.modules.module import EachBatch, InputModule, Prepared
+from sentence_transformers.modules.module import EachBatch, InputModule, Prepared, hub_arguments
 from sentence_transformers.modules.parts import WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
 from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
@@ -344,10 +344,6 @@ class Transformer(InputModule, WithDimension):
         cls,
         model_name_or_path: str,
         subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
         trust_remote_code: bool = False,
         model_kwargs: dict[str, Any] | None = None,
         processor_kwargs: dict[str, Any] | None = None,
@@ -356,13 +352,7 @@ class Transformer(InputModule, WithDimension):
         **kwargs: Any,
     ) -> Self:
         """Open the transformer of a model folder; the given settings win over the saved ones."""
-        found = source.find(
-            model_name_or_path,
-            token=token,
-            cache_folder=cache_folder,
-            revision=revision,
-            local_files_only=local_files_only,
-        )
+        found = source.find(model_name_or_path, **hub_arguments(kwargs))
         folder = found.path(subfolder) if subfolder else found.folder
         saved: dict[str, Any] = {}
         for name in CONFIG_FILES:

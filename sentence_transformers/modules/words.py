@@ -22,7 +22,7 @@ from sentence_transformers.hub.http import http_get
 from sentence_transformers.hub.trust import fullname, module_class
 from sentence_transformers.modules import tokenizers
 from sentence_transformers.modules.modality import texts_of
-from sentence_transformers.modules.module import InputModule
+from sentence_transformers.modules.module import InputModule, hub_arguments
 from sentence_transformers.modules.parts import ModuleWithWeights, PreparedTable, WithDimension, table_of
 from sentence_transformers.modules.processing import TokenTable, pad_rows
 from sentence_transformers.modules.tokenizers import TransformersTokenizerWrapper, WhitespaceTokenizer, WordTokenizer
@@ -190,29 +190,14 @@ class WordEmbeddings(WithDimension, InputModule):
         self.tokenizer.save(output_path)
 
     @classmethod
-    def load(
-        cls,
-        model_name_or_path: str,
-        subfolder: str = "",
-        token: bool | str | None = None,
-        cache_folder: str | None = None,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        **kwargs: Any,
-    ) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
         """Read config, vectors and words.
 
         Raises:
             ModelFileError: a file is missing or damaged.
             UntrustedCodeError: the tokenizer is not ours, and its code is not trusted.
         """
-        where: dict[str, Any] = {
-            "subfolder": subfolder,
-            "token": token,
-            "cache_folder": cache_folder,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        where = {"subfolder": subfolder, **hub_arguments(kwargs)}
         config = cls.load_config(model_name_or_path, **where)
         folder = cls.load_dir_path(model_name_or_path, **where)
         if folder is None or "tokenizer_class" not in config:

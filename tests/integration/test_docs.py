@@ -24,7 +24,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)")
 
 @pytest.fixture
 def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder; what a page changes for the whole process is put back."""
+    """A current folder with the documents of a checkout alone; what a page changes for the process is put back."""
+    for name in ("README.md", "docs"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
     monkeypatch.chdir(tmp_path)
     threads, level = torch.get_num_threads(), logging.getLogger("sentence_transformers").level
     yield tmp_path
@@ -57,7 +59,7 @@ def test_the_blocks_of_a_page_run_in_order(
             exec(compile("\n" * line + code, str(page), "exec"), namespace)  # the line of a failure is that of the page
             continue
         for command in re.findall(r"^\$ sentence-transformers (.*)$", code, re.MULTILINE):
-            assert main(shlex.split(command)) == 0, f"{page.name}:{line}: {command}"
+            assert main(shlex.split(command, comments=True)) == 0, f"{page.name}:{line}: {command}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -18,6 +18,7 @@ from sentence_transformers._types import Features, OnTruncate, Precision
 from sentence_transformers.cards.data import SentenceTransformerModelCardData
 from sentence_transformers.encoders import calls
 from sentence_transformers.encoders.encoder import Encoder
+from sentence_transformers.encoders.signatures import arguments_and_those_of, same_arguments_as
 from sentence_transformers.inference.collect import Matrix, Rows
 from sentence_transformers.inference.run import Request, run
 from sentence_transformers.modules.module import EachBatch
@@ -54,6 +55,7 @@ class SentenceTransformer(Encoder):
     model_card_data_class: ClassVar[Any] = SentenceTransformerModelCardData
     _model_card_model_id_placeholder: ClassVar[str] = "sentence_transformers_model_id"
 
+    @arguments_and_those_of(Encoder.__init__)
     def __init__(
         self,
         model_name_or_path: str | None = None,
@@ -189,6 +191,7 @@ class SentenceTransformer(Encoder):
             return result[0]
         return result if convert_to_tensor or convert_to_numpy else list(result)
 
+    @same_arguments_as(encode)
     def encode_query(
         self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
@@ -197,6 +200,7 @@ class SentenceTransformer(Encoder):
             prompt_name = "query"
         return self.encode(inputs, prompt_name, prompt, *args, **{"task": "query", **kwargs})
 
+    @same_arguments_as(encode)
     def encode_document(
         self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    PairScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (B, D), (B, D) -> (B,)
-    MatrixScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (N, D), (M, D) -> (N, M)
     EmbeddingsLike: TypeAlias = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 
 Features: TypeAlias = dict[str, Any]

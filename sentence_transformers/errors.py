@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sized
+from collections.abc import Collection
 from importlib import import_module
 from numbers import Integral
 from types import ModuleType
@@ -33,12 +33,6 @@ def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
     near = get_close_matches(str(value), [str(item) for item in allowed], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.{hint}")
-
-
-def same_length(left_name: str, left: Sized, right_name: str, right: Sized) -> None:
-    """Raise ``ValueError`` unless both have the same number of items."""
-    if len(left) != len(right):
-        raise ValueError(f"{left_name} and {right_name} must have the same length; got {len(left)} and {len(right)}.")
 
 
 def need(module: str, *, extra: str, what: str) -> ModuleType:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from typing_extensions import Self
 
 from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.encoders import calls, loading, saving
@@ -435,10 +434,6 @@ class Encoder(nn.Sequential):
         return self.push_to_hub(repo_id, **kwargs)
 
     # --- as a torch module -------------------------------------------------------------------------------------------
-
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move or cast the model, as ``torch.nn.Module.to`` does."""
-        return super().to(*args, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules.values())

@@ -23,7 +23,6 @@ from sentence_transformers.ops.tokens import TokenIds
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Text = str | Sequence[str]  # one text, or a pair of texts
 
-UNLIMITED = 10**9  # tokenizer files write "no limit" as numbers around 1e30
 _MARGIN = 64  # tokens beyond the limit that a shortened text must still have; a cut changes only the last few
 
 

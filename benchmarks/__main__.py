@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [throughput short query cold]``: ours and the reference, in turn, in one run.
+"""``python -m benchmarks [--quick] [question ...]``: ours and the reference, in turn, in one run.
 
 Prints Markdown on standard output, progress on standard error.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, query, report, run, short_texts, throughput
+from benchmarks import cold_start, late_scores, query, report, rerank, run, short_texts, splade, throughput
 from benchmarks.race import ROOT, WorkerError, progress
 
 QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
@@ -21,6 +21,9 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "short": short_texts.measure,
     "query": query.measure,
     "cold": cold_start.measure,
+    "rerank": rerank.measure,
+    "splade": splade.measure,
+    "maxsim": late_scores.measure,
 }
 
 

@@ -86,6 +86,22 @@ def short_sentences(count: int) -> Texts:
     )
 
 
+def questions(count: int, each: int) -> tuple[list[tuple[str, list[str]]], str]:
+    """``count`` queries with ``each`` passages drawn for it, no text empty; and where they come from."""
+    path = DATA / "cranfield" / "corpus.jsonl.gz"
+    if path.is_file():
+        with _open(path) as lines, _open(path.with_name("queries.jsonl")) as asked:
+            rows = [json.loads(line) for line in lines]
+            queries = [json.loads(line)["text"] for line in asked]
+        pool = [f"{row['title']}. {row['text']}" for row in rows if row["text"]]
+        source = f"the first {count} queries of cranfield, {each} of its passages drawn for each"
+    else:
+        queries, pool = QUERIES, _made_up(max(each, 1_000), shortest=40, longest=400)
+        source = f"{min(count, len(queries))} queries, {each} passages for each: {_made_up_source(path)}"
+    chance = random.Random(0)
+    return [(query, chance.sample(pool, each)) for query in queries[:count]], source
+
+
 def _sentences(path: Path) -> Iterator[str]:
     with _open(path) as lines:
         for line in lines:

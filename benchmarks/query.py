@@ -14,7 +14,7 @@ def measure(run: Run) -> Report:
     """Single ``encode(str)`` calls; a round is every query once on each side."""
     sides = run.sides()
     run.give("queries", QUERIES)
-    agreement = run.agreement("queries")
+    agreement = run.agreement("encode", name="queries")
     take_turns(sides, 1, "latency", name="queries")  # the first single calls of a process are slower
     rounds = run.options.rounds * (1 if run.options.quick else 3)
     progress(f"query: {rounds} rounds of {len(QUERIES)} queries")

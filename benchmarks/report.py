@@ -42,6 +42,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
+def row(title: str, values: Mapping[str, float], form: str) -> list[str]:
+    """A row of one number a side, and ours / reference."""
+    compared = f"{values['ours'] / values['reference']:.2f}" if values.get("reference") else ""
+    return [title, *(form.format(value) for value in values.values()), compared]
+
+
 def machine() -> dict[str, Any]:
     """Processor, the flags that matter for matrix products, cores this process may use, load, system."""
     model, flags = platform.processor() or platform.machine(), set[str]()
@@ -67,13 +73,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if platform.system() == "Linux" else os.cpu_count() or 1
 
 
-def token_counts(model: Path, texts: Sequence[str]) -> list[int]:
-    """Tokens the model sees of each text: special ones included, cut at its limit, no padding."""
+def token_counts(model: Path, texts: Sequence[str | tuple[str, str]], limit: int | None = None) -> list[int]:
+    """Tokens the model sees of each text or pair: special ones included, cut at ``limit`` or its own, no padding."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(json.loads((model / "sentence_bert_config.json").read_text("utf-8"))["max_seq_length"])
+    own = model / "sentence_bert_config.json"
+    tokenizer.enable_truncation(limit or json.loads(own.read_text(encoding="utf-8"))["max_seq_length"])
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
 
 
@@ -88,15 +95,18 @@ def describe_tokens(counts: Sequence[int]) -> str:
     return f"{len(counts):,} texts, {sum(counts):,} tokens, mean {mean:.1f}, {', '.join(cuts)}, longest {ordered[-1]}"
 
 
-def flops_per_token(model: Path) -> int:
+def flops_per_token(model: Path, parts: Sequence[str] = (".layer",)) -> int:
     """Operations of the linear layers for one token (two for each weight); attention, norms and embeddings apart.
 
-    Reads the header of ``model.safetensors`` only: its length in 8 bytes, little-endian, then JSON.
+    Counts the matrices that have one of ``parts`` in their name. Reads the header of ``model.safetensors`` only: its
+    length in 8 bytes, little-endian, then JSON.
     """
     with (model / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     layers: list[list[int]] = [
-        about["shape"] for name, about in header.items() if ".layer" in name and name.endswith(".weight")
+        about["shape"]
+        for name, about in header.items()
+        if any(part in name for part in parts) and name.endswith(".weight")
     ]
     return 2 * sum(math.prod(shape) for shape in layers if len(shape) == 2)
 

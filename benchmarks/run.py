@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -78,29 +79,39 @@ class Run:
                 side.ask("encode", name="warm-up")
         return self._sides
 
+    def load(self, kind: str, folder: Path) -> list[Side]:
+        """The two lasting workers, which have also loaded ``folder`` as the class ``kind``."""
+        for side in self.sides():
+            progress(f"{side.name}: loading {folder.name}")
+            side.ask("load", model=str(folder), kind=kind)
+        return self._sides
+
     def meter(self) -> Side:
         """A worker that only measures matrix products, so that no side's thread settings change."""
         own = self.options.ours_is_checkout
         return self._stack.enter_context(Side("meter", self.options.own_python, own=own, threads=self.options.threads))
 
-    def give(self, name: str, texts: list[str], sides: list[Side] | None = None) -> None:
-        """Hand the same texts to all sides (the lasting ones by default), to be referred to by name."""
+    def give(self, name: str, texts: Sequence[Any], sides: list[Side] | None = None) -> None:
+        """Hand the same texts, or pairs, to all sides (the lasting ones by default), to be referred to by name."""
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(texts), encoding="utf-8")
         for side in self._sides if sides is None else sides:
             side.ask("keep", name=name, path=str(path))
 
-    def agreement(self, name: str, every: int = 1) -> str | None:
-        """Encode the named texts once on each side and compare every ``every``-th row; also warms both up.
+    def agreement(self, do: str, every: int = 1, **arguments: Any) -> str | None:
+        """Do the same once on each side and compare every ``every``-th row of the results; also warms both up.
 
-        Returns: a sentence, or None with one side only. Raises: WorkerError if a coordinate differs by more than 1e-4.
+        Args:
+            do: a request of the worker that takes ``save`` and ``every``; arguments: its others.
+
+        Returns: a sentence, or None with one side only. Raises: WorkerError if a number differs by more than 1e-4.
         """
         import numpy as np
 
         rows: list[Any] = []
         for side in self.sides():
-            path = self.folder / f"{name}-{side.name}.npy"
-            side.ask("encode", name=name, save=str(path), every=every)
+            path = self.folder / f"{do}-{side.name}.npy"
+            side.ask(do, save=str(path), every=every, **arguments)
             rows.append(np.load(path).astype(np.float64))
         if len(rows) < 2:
             return None
@@ -108,10 +119,13 @@ class Run:
         if ours.shape != reference.shape:
             raise WorkerError(f"The results differ in shape: ours {ours.shape}, reference {reference.shape}.")
         difference = float(np.abs(ours - reference).max())
+        if not difference <= 1e-4:  # nor if there is no number
+            raise WorkerError(f"The results differ by up to {difference:.1e}.")
+        if ours.ndim == 1:
+            found = f"they span {np.ptp(reference):.2f}, standard deviation {reference.std():.2f}"
+            return f"same results: largest difference {difference:.1e} over {len(ours):,} scores; {found}"
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
         cosine = float(((ours * reference).sum(axis=1) / lengths).min())
-        if difference > 1e-4:
-            raise WorkerError(f"The results differ by up to {difference:.1e} (cosine at worst {cosine:.6f}).")
         return (
             f"same results: largest difference {difference:.1e}, smallest cosine {cosine:.7f} over {len(ours):,} rows"
         )

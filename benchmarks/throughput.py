@@ -20,14 +20,14 @@ def measure(run: Run) -> Report:
     work = sum(counts) * flops_per_token(options.model) / 1e9  # GFLOP on real tokens
     sides = run.sides()
     run.give("passages", texts.items)
-    agreement = run.agreement("passages")
+    agreement = run.agreement("encode", name="passages")
     meter = run.meter()
     report = Report("Throughput, mixed lengths", ["", *run.names, "ratio of medians by pair"])
     seconds: dict[str, list[float]] = {name: [] for name in run.names}
     rates: dict[str, list[float]] = {}
     for number in range(options.rounds):
         progress(f"throughput: round {number + 1} of {options.rounds}")
-        for name, rate in _rates(meter, options.threads).items():
+        for name, rate in product_rates(meter, options.threads).items():
             rates.setdefault(name, []).append(rate)
         turn = take_turns(sides if number % 2 == 0 else sides[::-1], 1, "encode", name="passages")
         for name, replies in turn.items():
@@ -46,7 +46,7 @@ def measure(run: Run) -> Report:
     return report
 
 
-def _rates(meter: Side, threads: int) -> dict[str, float]:
+def product_rates(meter: Side, threads: int) -> dict[str, float]:
     """GFLOP/s of one stream of all threads, and of one stream for each thread."""
     ways: dict[str, dict[str, Any]] = {f"1 stream of {threads} intra-op threads": {"streams": 1, "threads": threads}}
     if threads > 1:

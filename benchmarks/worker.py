@@ -1,4 +1,4 @@
-"""One side of a race: a process that keeps a loaded model and obeys requests, one JSON line each, until its input ends.
+"""One side of a race: a process that keeps loaded models and obeys requests, one JSON line each, until its input ends.
 
 Runs with the interpreter, and so with the ``sentence_transformers``, of its side; imports nothing of this repository.
 Times are seconds, memory is bytes.
@@ -22,8 +22,9 @@ class Worker:
     """Each public method is a request; what it returns is the reply."""
 
     def __init__(self) -> None:
-        self.model: Any = None
-        self.texts: dict[str, list[str]] = {}
+        self.models: dict[str, Any] = {}  # by the name of their class: one of each
+        self.texts: dict[str, list[Any]] = {}
+        self.tokens: dict[str, list[Any]] = {}
 
     def about(self) -> dict[str, Any]:
         """Where the package comes from, versions of what it computes with, and threads."""
@@ -41,16 +42,16 @@ class Worker:
             "threads": torch.get_num_threads(),
         }
 
-    def load(self, model: str) -> dict[str, float]:
-        """Load the model in the folder ``model`` with default settings, on the CPU."""
+    def load(self, model: str, kind: str = "SentenceTransformer") -> dict[str, float]:
+        """Load the folder ``model`` as the class ``kind`` with default settings, on the CPU."""
         start = time.perf_counter()
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers
 
-        self.model = SentenceTransformer(model, device="cpu")
+        self.models[kind] = getattr(sentence_transformers, kind)(model, device="cpu")
         return {"seconds": time.perf_counter() - start}
 
     def keep(self, name: str, path: str) -> dict[str, int]:
-        """Read a JSON list of texts from ``path`` and keep it under ``name`` for later requests."""
+        """Read a JSON list (texts, pairs, or [query, passages]) and keep it under ``name`` for later requests."""
         self.texts[name] = json.loads(Path(path).read_text(encoding="utf-8"))
         return {"texts": len(self.texts[name])}
 
@@ -58,35 +59,84 @@ class Worker:
         """Encode the kept texts once; ``save`` writes every ``every``-th row of the result as .npy."""
         texts = self.texts[name]
         start = time.perf_counter()
-        rows = self.model.encode(texts)
+        rows = self.models["SentenceTransformer"].encode(texts)
+        seconds = time.perf_counter() - start
+        _save(save, rows[::every])
+        return {"seconds": seconds, "shape": list(rows.shape), "bytes": int(rows.nbytes)}
+
+    def encode_sparse(self, name: str, save: str | None = None, every: int = 1) -> dict[str, Any]:
+        """``encode`` of the SparseEncoder; ``save`` writes dense rows."""
+        texts = self.texts[name]
+        start = time.perf_counter()
+        rows = self.models["SparseEncoder"].encode(texts)
         seconds = time.perf_counter() - start
         if save is not None:
-            import numpy as np
+            _save(save, rows.to_dense()[::every].numpy())
+        size = rows._indices().nbytes + rows._values().nbytes  # of a COO tensor that need not be coalesced
+        return {"seconds": seconds, "shape": list(rows.shape), "bytes": size, "active": rows._nnz() / len(texts)}
 
-            np.save(save, rows[::every])
-        return {"seconds": seconds, "shape": list(rows.shape), "bytes": int(rows.nbytes)}
+    def predict(self, name: str, save: str | None = None, every: int = 1) -> dict[str, Any]:
+        """Score the kept pairs in one call."""
+        pairs = self.texts[name]
+        start = time.perf_counter()
+        scores = self.models["CrossEncoder"].predict(pairs)
+        seconds = time.perf_counter() - start
+        _save(save, scores[::every])
+        return {"seconds": seconds}
+
+    def rank(self, name: str, save: str | None = None, every: int = 1) -> dict[str, Any]:
+        """Rank the passages of each kept [query, passages], one call each; ``save`` writes their scores in order."""
+        questions = self.texts[name]
+        start = time.perf_counter()
+        ranked = [self.models["CrossEncoder"].rank(query, passages) for query, passages in questions]
+        seconds = time.perf_counter() - start
+        scores = [one["score"] for found in ranked for one in sorted(found, key=lambda item: item["corpus_id"])]
+        _save(save, scores[::every])
+        return {"seconds": seconds}
+
+    def keep_tokens(self, name: str, path: str, lengths: list[int]) -> dict[str, int]:
+        """Read token vectors (sum of lengths, D) and keep them under ``name``, one (length, D) tensor an item."""
+        import numpy as np
+        import torch
+
+        items = torch.split(torch.from_numpy(np.load(path)), lengths)
+        self.tokens[name] = [item.clone() for item in items]
+        return {"items": len(items)}
+
+    def maxsim(self, names: list[str], save: str | None = None, every: int = 1) -> dict[str, Any]:
+        """Score all kept items of the first name with all of the second."""
+        from sentence_transformers import util
+
+        queries, documents = (self.tokens[name] for name in names)
+        start = time.perf_counter()
+        scores = util.maxsim(queries, documents)
+        seconds = time.perf_counter() - start
+        _save(save, scores[::every].numpy())
+        return {"seconds": seconds}
 
     def latency(self, name: str) -> dict[str, list[float]]:
         """Encode the kept texts one call each."""
         found = []
         for text in self.texts[name]:
             start = time.perf_counter()
-            self.model.encode(text)
+            self.models["SentenceTransformer"].encode(text)
             found.append(time.perf_counter() - start)
         return {"seconds": found}
 
-    def memory(self, name: str) -> dict[str, Any]:
-        """Encode the kept texts and watch the resident set.
+    def memory(self, name: str, request: str = "encode", first: int = 256) -> dict[str, Any]:
+        """Do a request with the kept texts and watch the resident set.
 
-        Returns: of ``encode``, and ``loaded`` (resident before), ``warm`` (resident after a first small call, which
-        makes the buffers of the matrix library and pages the weights in), ``peak`` (highest during the work; where
-        the system cannot forget the earlier peak, the higher of both and ``exact`` is False).
+        Returns: of the request, and ``loaded`` (resident before), ``warm`` (resident after a call with ``first`` texts,
+        which makes the buffers of the matrix library and pages the weights in), ``peak`` (highest during the work;
+        where the system cannot forget the earlier peak, the higher of both and ``exact`` is False).
         """
+        work: Callable[..., dict[str, Any]] = getattr(self, request)
+        self.texts["first"] = self.texts[name][:first]
         loaded = _resident()
-        self.model.encode(self.texts[name][:256])
+        work(name="first")
         warm = _resident()
         exact = _forget_peak()
-        done = self.encode(name)
+        done = work(name=name)
         return {**done, "loaded": loaded, "warm": warm, "peak": _peak(), "exact": exact}
 
     def product(self, streams: int, threads: int, seconds: float) -> dict[str, float]:
@@ -115,6 +165,14 @@ class Worker:
         for worker in workers:
             worker.join()
         return {"gflops": sum(done) * 2 * 1024 * 384 * 1536 / (time.perf_counter() - start) / 1e9}
+
+
+def _save(path: str | None, rows: Any) -> None:
+    """Write as .npy, if a path was given."""
+    if path is not None:
+        import numpy as np
+
+        np.save(path, rows)
 
 
 def _status(field: str) -> int | None:

@@ -3,17 +3,26 @@
 from types import ModuleType
 
 from sentence_transformers._version import __version__ as __version__
+from sentence_transformers.cards.data import CrossEncoderModelCardData as CrossEncoderModelCardData
+from sentence_transformers.cards.data import MultiVectorEncoderModelCardData as MultiVectorEncoderModelCardData
 from sentence_transformers.cards.data import SentenceTransformerModelCardData as SentenceTransformerModelCardData
+from sentence_transformers.cards.data import SparseEncoderModelCardData as SparseEncoderModelCardData
+from sentence_transformers.encoders.cross import CrossEncoder as CrossEncoder
 from sentence_transformers.encoders.dense import SentenceTransformer as SentenceTransformer
+from sentence_transformers.encoders.multi_vector import MultiVectorEncoder as MultiVectorEncoder
+from sentence_transformers.encoders.sparse import SparseEncoder as SparseEncoder
 from sentence_transformers.ops.quantize import quantize_embeddings as quantize_embeddings
 from sentence_transformers.ops.similarity import SimilarityFunction as SimilarityFunction
 
 __MODEL_HUB_ORGANIZATION__: str
 
 base: ModuleType
+cross_encoder: ModuleType
 model_card: ModuleType
 models: ModuleType
+multi_vector_encoder: ModuleType
 quantization: ModuleType
 sentence_transformer: ModuleType
+sparse_encoder: ModuleType
 similarity_functions: ModuleType
 util: ModuleType

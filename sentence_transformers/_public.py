@@ -36,6 +36,23 @@ MODULES = {
     "WordWeights": ("modules.words", "sentence_transformer.modules.word_weights"),
 }
 
+# --- Modules of the other encoders, the same way: they are importable from ``<encoder>.models.<Class>`` where that path
+# ever was, and from ``<encoder>.modules``.
+
+SPARSE_MODULES = {
+    "MLMTransformer": ("modules.legacy", "sparse_encoder.modules.mlm_transformer"),
+    "SparseAutoEncoder": ("modules.sparse_autoencoder", "sparse_encoder.modules.sparse_auto_encoder"),
+    "SparseStaticEmbedding": ("modules.sparse_static", "sparse_encoder.modules.sparse_static_embedding"),
+    "SpladePooling": ("modules.splade", "sparse_encoder.modules.splade_pooling"),
+}
+CROSS_MODULES = {"LogitScore": ("modules.heads", "cross_encoder.modules.logit_score")}
+LATE_MODULES = {
+    "MultiVectorMask": ("modules.late", "multi_vector_encoder.modules.multi_vector_mask"),
+    "BaseTokenPooling": ("modules.token_pooling", "multi_vector_encoder.modules.token_pooling"),
+    "HierarchicalTokenPooling": ("modules.token_pooling", "multi_vector_encoder.modules.token_pooling"),
+    "LambdaTokenPooling": ("modules.token_pooling", "multi_vector_encoder.modules.token_pooling"),
+}
+
 TOKENIZERS = {  # class -> (our file, its own path since 5.4)
     "PhraseTokenizer": ("modules.tokenizers", "sentence_transformer.modules.tokenizer.phrase"),
     "WhitespaceTokenizer": ("modules.tokenizers", "sentence_transformer.modules.tokenizer.whitespace"),
@@ -46,6 +63,12 @@ TOKENIZERS = {  # class -> (our file, its own path since 5.4)
 
 DENSE = _from("encoders.dense", "SentenceTransformer")
 DENSE_CARD = {"SentenceTransformerModelCardData": "cards.data:SentenceTransformerModelCardData"}
+SPARSE = _from("encoders.sparse", "SparseEncoder")
+SPARSE_CARD = {"SparseEncoderModelCardData": "cards.data:SparseEncoderModelCardData"}
+CROSS = _from("encoders.cross", "CrossEncoder")
+CROSS_CARD = {"CrossEncoderModelCardData": "cards.data:CrossEncoderModelCardData"}
+LATE = _from("encoders.multi_vector", "MultiVectorEncoder")
+LATE_CARD = {"MultiVectorEncoderModelCardData": "cards.data:MultiVectorEncoderModelCardData"}
 QUANTIZATION = _from("ops.quantize", "quantize_embeddings")
 SIMILARITY = {
     **_from(
@@ -76,6 +99,22 @@ TENSOR = _from(
     "to_scipy_coo",
     "truncate_embeddings",
 )
+SPARSE_EXPORTS = _from("ops.sparse", "to_indices_values", "to_scipy_csr")
+RETRIEVAL = _from("search.semantic", "information_retrieval", "semantic_search")
+LATE_SCORES = _from(
+    "ops.late_scores",
+    "XTRKDScores",
+    "XTRScores",
+    "colbert_kd_scores",
+    "colbert_scores",
+    "colbert_scores_pairwise",
+    "mean_colbert_kd_scores",
+    "mean_colbert_scores",
+    "mean_colbert_scores_pairwise",
+    "xtr_kd_scores",
+    "xtr_scores",
+    "xtr_scores_pairwise",
+)
 ENVIRONMENT = _from("ops.device", "get_device_name")
 FILE_IO = {
     **_from("hub.source", "is_sentence_transformer_model", "load_dir_path", "load_file_path"),
@@ -86,8 +125,14 @@ MISC = {
     **_from("hub.names", "ORIGINAL_TRANSFORMER_MODELS"),
 }
 
+
+def _classes(modules: dict[str, tuple[str, str]]) -> dict[str, str]:
+    return {name: f"{file}:{name}" for name, (file, _) in modules.items()}
+
+
 BASE_MODULES = {name: f"{file}:{name}" for name, (file, path) in MODULES.items() if path.startswith("base.")}
-DENSE_MODULES = {name: f"{file}:{name}" for name, (file, _) in MODULES.items()}
+DENSE_MODULES = _classes(MODULES)
+COMMON = {name: BASE_MODULES[name] for name in ("Asym", "Dense", "InputModule", "Module", "Router", "Transformer")}
 
 # --- Namespaces: path -> its rows. A path without a file of ours exists only here.
 
@@ -95,39 +140,89 @@ NAMES: dict[str, dict[str, str]] = {
     "": {
         **DENSE,
         **DENSE_CARD,
+        **SPARSE,
+        **SPARSE_CARD,
+        **CROSS,
+        **CROSS_CARD,
+        **LATE,
+        **LATE_CARD,
         **QUANTIZATION,
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
-    "base": {},
+    "base": {"BaseModel": "encoders.encoder:Encoder"},
+    "base.model": {"BaseModel": "encoders.encoder:Encoder"},
     "base.modules": BASE_MODULES,
+    "cross_encoder": {**CROSS, **CROSS_CARD},
+    "cross_encoder.model_card": CROSS_CARD,
+    "cross_encoder.modules": {**COMMON, **_classes(CROSS_MODULES)},
+    "multi_vector_encoder": {
+        **LATE,
+        **LATE_CARD,
+        **_from("ops.maxsim", "maxsim", "maxsim_pairwise"),
+    },
+    "multi_vector_encoder.model_card": LATE_CARD,
+    "multi_vector_encoder.modules": _classes(LATE_MODULES),
+    "multi_vector_encoder.modules.token_pooling": _classes(
+        {name: row for name, row in LATE_MODULES.items() if name != "MultiVectorMask"}
+    ),
+    "multi_vector_encoder.scoring": LATE_SCORES,
+    "sparse_encoder": {**SPARSE, **SPARSE_CARD},
+    "sparse_encoder.model_card": SPARSE_CARD,
+    "sparse_encoder.modules": {**COMMON, **_classes(SPARSE_MODULES)},
     "sentence_transformer": {**DENSE, **DENSE_CARD},
     "sentence_transformer.model_card": DENSE_CARD,
     "sentence_transformer.modules": DENSE_MODULES,
     "sentence_transformer.modules.tokenizer": {
-        **{name: f"{file}:{name}" for name, (file, _) in TOKENIZERS.items()},
+        **_classes(TOKENIZERS),
         **_from("modules.tokenizers", "TransformersTokenizerWrapper"),
         **_from("modules.stop_words", "ENGLISH_STOP_WORDS"),
     },
-    "util": {**SIMILARITY, **QUANTIZATION, **TENSOR, **ENVIRONMENT, **FILE_IO, **MISC},
+    "util": {
+        **SIMILARITY,
+        **QUANTIZATION,
+        **TENSOR,
+        **SPARSE_EXPORTS,
+        **RETRIEVAL,
+        **ENVIRONMENT,
+        **FILE_IO,
+        **MISC,
+    },
     "util.environment": ENVIRONMENT,
     "util.file_io": FILE_IO,
     "util.misc": MISC,
     "util.quantization": QUANTIZATION,
+    "util.retrieval": RETRIEVAL,
 }
 
 # --- Other names of one file: path -> the file or namespace it is. Both are the same module object.
 
 ALIASES: dict[str, str] = {
+    "cross_encoder.model": "encoders.cross",
+    "multi_vector_encoder.model": "encoders.multi_vector",
     "sentence_transformer.model": "encoders.dense",
+    "sparse_encoder.model": "encoders.sparse",
     "util.similarity": "ops.similarity",
     "util.tensor": "ops.tensors",
-    **{path: file for file, path in [*MODULES.values(), *TOKENIZERS.values()]},
+    **{
+        path: file
+        for file, path in [
+            *MODULES.values(),
+            *TOKENIZERS.values(),
+            *SPARSE_MODULES.values(),
+            *CROSS_MODULES.values(),
+            LATE_MODULES["MultiVectorMask"],
+        ]
+    },
 }
 
 # --- Paths of before 5.4: old -> new. They work the same, and say so once with a DeprecationWarning.
 
 DEPRECATED: dict[str, str] = {
     "SentenceTransformer": "sentence_transformer.model",
+    "cross_encoder.CrossEncoder": "cross_encoder.model",
+    "sparse_encoder.SparseEncoder": "sparse_encoder.model",
+    "sparse_encoder.models": "sparse_encoder.modules",
+    **{f"sparse_encoder.models.{name}": path for name, (_, path) in SPARSE_MODULES.items()},
     "model_card": "sentence_transformer.model_card",
     "models": "sentence_transformer.modules",
     **{f"models.{name}": path for name, (_, path) in MODULES.items()},
@@ -138,6 +233,14 @@ DEPRECATED: dict[str, str] = {
     "similarity_functions": "util.similarity",
 }
 
-# --- What modules.json calls a class: where it is -> the classic path, which every version of every reader understands.
+# --- What modules.json calls a class: where it is -> the classic path, which every version of every reader understands;
+# a class without one is called by its own path.
 
-SAVE_AS: dict[str, str] = {f"{ROOT}.{file}.{name}": f"{ROOT}.models.{name}" for name, (file, _) in MODULES.items()}
+SAVE_AS: dict[str, str] = {
+    **{f"{ROOT}.{file}.{name}": f"{ROOT}.models.{name}" for name, (file, _) in MODULES.items()},
+    **{f"{ROOT}.{file}.{name}": f"{ROOT}.sparse_encoder.models.{name}" for name, (file, _) in SPARSE_MODULES.items()},
+    **{
+        f"{ROOT}.{file}.{name}": f"{ROOT}.{path}.{name}"
+        for name, (file, path) in {**CROSS_MODULES, **LATE_MODULES}.items()
+    },
+}

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import TokenIds
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -36,6 +37,13 @@ class Network(Protocol):
         """Hidden states, each (N, width); the last is the output. ``all_layers``: the embeddings and every layer too.
 
         Runs without gradients.
+        """
+
+    def logits(self, tokens: TokenIds) -> Tensor | Projected:
+        """The output of the head of the network.
+
+        Returns: (B, labels) for sequence classification; (B, words) of the last token for text generation; (N, words)
+            for masked words, perhaps not computed yet. Runs without gradients.
         """
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:

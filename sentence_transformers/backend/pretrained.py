@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sentence_transformers.backend.base import Network, as_dtype
 from sentence_transformers.backend.native.families import Unsupported
+from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.network import Adopted, NativeNetwork
 from sentence_transformers.backend.transformers import TransformersNetwork, load_config, load_model
 from sentence_transformers.hub import checkpoint
@@ -41,15 +42,21 @@ class Pretrained:
         settings: ``dtype`` and anything else ``AutoModel.from_pretrained`` takes.
         overrides: keys of ``config.json`` to replace.
         trust_remote_code: run modelling code that comes with the folder.
+        task: what is read from the network, one of ``transformers.MODEL_CLASSES``.
 
     Raises: ModelFileError if a file is missing or damaged.
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], overrides: dict[str, Any], trust_remote_code: bool
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        overrides: dict[str, Any],
+        trust_remote_code: bool,
+        task: str = FEATURES,
     ) -> None:
         self.folder, self.settings, self.overrides = folder, settings, overrides
-        self.trust_remote_code = trust_remote_code
+        self.trust_remote_code, self.task = trust_remote_code, task
         self._config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
         self._native: NativeNetwork | None = None
         self._adopted: Adopted | None = None
@@ -57,7 +64,7 @@ class Pretrained:
         self._stamps = self._stamps_now()
         try:
             self._check_settings()
-            self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype())
+            self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype(), task)
         except Unsupported as reason:
             logger.info("%s runs through transformers' own model: %s.", folder, reason)
             self.model()
@@ -128,7 +135,7 @@ class Pretrained:
         with self._folder_as_loaded() as folder:
             config = load_config(folder, trust_remote_code=self.trust_remote_code, **self.overrides)
             with torch.inference_mode(False):  # the first use may be an inference; parameters must be trainable later
-                model: nn.Module = load_model(folder, config, **settings)
+                model: nn.Module = load_model(folder, config, self.task, **settings)
         return model if self._native is None else model.to(self._native.device)
 
     @contextmanager
@@ -146,8 +153,8 @@ class Pretrained:
 
     def replace(self, model: nn.Module) -> None:
         """Compute with this transformers model from now on."""
-        self._hosted = TransformersNetwork(model, self._config.get("pad_token_id") or 0)
-        self._adopted = Adopted(model)
+        self._hosted = TransformersNetwork(model, self._config.get("pad_token_id") or 0, self.task)
+        self._adopted = Adopted(model, self.task)
         self._native = None
 
     def network(self) -> Network:

@@ -22,6 +22,7 @@ ALWAYS_ALLOWED = ("task", "processing_kwargs")
 def request(
     inputs: Any,
     *,
+    single: bool,
     prompts: Mapping[str, str],
     default_prompt_name: str | None,
     prompt_name: str | None,
@@ -30,24 +31,25 @@ def request(
     show_progress_bar: bool | None,
     on_truncate: OnTruncate,
     kwargs: dict[str, Any],
-    allowed: Sequence[str],
+    allowed: Sequence[str] | None,
     caller: str,
 ) -> tuple[Request, bool]:
     """The request for a call, and whether it has one single input.
 
     Args:
-        prompts, default_prompt_name: of the model. allowed: names of extra arguments that its modules take.
+        single: whether ``inputs`` is one input.
+        prompts, default_prompt_name: of the model.
+        allowed: names of extra arguments that its modules take; None lets any pass.
         caller: for the error message, such as "SentenceTransformer.encode()".
 
     Raises: ValueError for an unknown prompt or argument, or a batch size below 1.
     """
-    unused = [name for name in kwargs if name not in allowed and name not in ALWAYS_ALLOWED]
-    if unused:
+    unused = [name for name in kwargs if allowed is not None and name not in (*allowed, *ALWAYS_ALLOWED)]
+    if unused and allowed is not None:
         raise ValueError(
             f"{caller} has been called with additional keyword arguments that this model does not use: {unused}. "
             f"It takes: {sorted({*allowed, *ALWAYS_ALLOWED})}."
         )
-    single = is_single(inputs)
     return Request(
         inputs=[inputs] if single else _as_list(inputs),
         prompt=resolve_prompt(prompts, default_prompt_name, prompt_name, prompt),

@@ -6,8 +6,6 @@ A family (dense, sparse, ...) says which modules a bare transformer gets, and wh
 from __future__ import annotations
 
 import logging
-import tempfile
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,12 +15,13 @@ import torch
 from torch import nn
 
 from sentence_transformers._types import Features, HubArguments
-from sentence_transformers.encoders import calls, loading, saving
+from sentence_transformers.encoders import calls, loading
+from sentence_transformers.encoders.saving import Saving
 from sentence_transformers.errors import one_of
-from sentence_transformers.hub.push import push_folder
-from sentence_transformers.hub.source import load_file_path
 from sentence_transformers.inference.layout import accepts_packed, padded
+from sentence_transformers.inference.run import Request
 from sentence_transformers.modules.module import EachBatch, InputModule, Module, Prepared, module_device, preprocess
+from sentence_transformers.modules.router import Router
 from sentence_transformers.modules.transformer import Transformer
 from sentence_transformers.ops.device import get_device_name
 
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 HALF = (torch.float16, torch.bfloat16)
 
 
-class Encoder(nn.Sequential):
+class Encoder(Saving, nn.Sequential):
     """A model made of modules that hand on one features dict.
 
     Args:
@@ -118,10 +117,23 @@ class Encoder(nn.Sequential):
         """The modules that a bare transformer in ``folder`` gets. ``settings``: arguments of ``Transformer.load``."""
         raise NotImplementedError
 
+    def module_defaults(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Settings of the transformer that a saved config holds. ``config``: ``config_sentence_transformers.json``."""
+        return {}
+
+    def understands(self, saved_type: str) -> bool:
+        """Whether a model of this other family can be converted whole; else it only lends its transformer."""
+        return False
+
+    def convert(
+        self, saved_type: str, modules: OrderedDict[str, nn.Module], config: dict[str, Any]
+    ) -> OrderedDict[str, nn.Module]:
+        """The modules of a model of another family that this one understands, as those of this family."""
+        raise NotImplementedError
+
     def _open(self, name: str, where: HubArguments, settings: dict[str, Any]) -> OrderedDict[str, nn.Module]:
         """Open a saved model: its modules are returned, its settings taken over."""
-        family = (self.model_type, self.default_huggingface_organization, self.default_modules)
-        loaded = loading.load(name, *family, where, settings)
+        loaded = loading.load(name, self, where, settings)
         self._take_config(loaded.config)
         self.module_kwargs = loaded.module_kwargs
         self._model_card_text = loaded.card
@@ -211,6 +223,25 @@ class Encoder(nn.Sequential):
     def tokenize(self, texts: Sequence[Any], **kwargs: Any) -> Features:
         """The old name of ``preprocess``."""
         return self.preprocess(texts, **kwargs)
+
+    def _request(
+        self, inputs: Any, *, device: Any, pool: Any, caller: str, any_argument: bool = False, **options: Any
+    ) -> tuple[Request, bool]:
+        """What a call asks for (see ``calls.request``), with the model where and as it has to be."""
+        if pool is not None:
+            raise NotImplementedError(f"{caller} with pool=... is not part of this version yet; leave it out.")
+        self._move_to(device)
+        if self.training:
+            self.eval()
+        return calls.request(
+            inputs,
+            single=self.is_singular_input(inputs),
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
+            allowed=None if any_argument else self.get_model_kwargs(),
+            caller=f"{type(self).__name__}.{caller}()",
+            **options,
+        )
 
     def _move_to(self, device: Any) -> None:
         """Move the model for good, unless it is there already."""
@@ -329,6 +360,11 @@ class Encoder(nn.Sequential):
                 return parameter.dtype
         return None
 
+    def parts(self) -> Iterator[nn.Module]:
+        """The modules in order, and in place of a ``Router`` all modules of its routes."""
+        for module in self:
+            yield from module.parts() if isinstance(module, Router) else (module,)
+
     def _first_module(self) -> nn.Module:
         return self[0]
 
@@ -340,98 +376,6 @@ class Encoder(nn.Sequential):
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
-
-    # --- saving ------------------------------------------------------------------------------------------------------
-
-    def _config_to_save(self) -> dict[str, Any]:
-        """What ``config_sentence_transformers.json`` holds beside the versions."""
-        return {
-            "model_type": self.model_type,
-            "prompts": self.prompts,
-            "default_prompt_name": self.default_prompt_name,
-        }
-
-    def save(
-        self,
-        path: str | Path | None,
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Write the model to a folder, whole or not at all: a killed save leaves what was there before.
-
-        Args:
-            path: the folder; None does nothing. Other files in it are left alone.
-            model_name: the name that the model card uses.
-            create_model_card: write ``README.md``.
-            safe_serialization: False writes the weights of modules after the first as pickles.
-        """
-        if path is None:
-            return
-        card = self._card(model_name, train_datasets) if create_model_card else None
-        saving.save(
-            dict(self._modules), self.module_kwargs, Path(path), self._config_to_save(), card, safe_serialization
-        )
-
-    def save_pretrained(
-        self,
-        path: str | Path | None,
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Another name of ``save``."""
-        self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
-
-    def _card(self, model_name: str | None, train_datasets: list[str] | None) -> str:
-        if model_name:
-            self.model_card_data.model_id = model_name
-        if train_datasets:
-            self.model_card_data.add_tags(*train_datasets)
-        return str(self.model_card_data.render(self))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        token: str | None = None,
-        private: bool | None = None,
-        safe_serialization: bool = True,
-        commit_message: str | None = None,
-        local_model_path: str | None = None,
-        exist_ok: bool = False,
-        replace_model_card: bool = False,
-        train_datasets: list[str] | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the model to the Hub.
-
-        Args:
-            repo_id: "user/name". private: of a repository that is made now. exist_ok: the repository may exist.
-            local_model_path: upload this folder instead of the model in memory.
-            replace_model_card: write a new card even where the repository has one.
-            revision: the branch; made if need be. create_pr: open a pull request instead.
-
-        Returns: the address of the commit, or of the pull request.
-        """
-        message = commit_message or f"Add new {type(self).__name__} model"
-        options: dict[str, Any] = {"private": private, "exist_ok": exist_ok, "revision": revision}
-        options.update(token=token, commit_message=message, create_pr=create_pr)
-        if local_model_path is not None:
-            return push_folder(local_model_path, repo_id, **options)
-        with tempfile.TemporaryDirectory() as folder:
-            new_card = replace_model_card or load_file_path(repo_id, saving.CARD_FILE, token=token) is None
-            self.save(folder, repo_id, new_card, train_datasets, safe_serialization)
-            return push_folder(folder, repo_id, **options)
-
-    def save_to_hub(self, repo_id: str, organization: str | None = None, **kwargs: Any) -> str:
-        """The old form of ``push_to_hub``."""
-        warnings.warn("save_to_hub is now push_to_hub.", FutureWarning, stacklevel=2)
-        if organization and "/" not in repo_id:
-            repo_id = f"{organization}/{repo_id}"
-        return self.push_to_hub(repo_id, **kwargs)
 
     # --- as a torch module -------------------------------------------------------------------------------------------
 

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
 from sentence_transformers._types import HubArguments
 from sentence_transformers._version import __version__
+from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import source, trust
 from sentence_transformers.hub.json_files import again, kind, read_json, read_json_list
 from sentence_transformers.hub.requirements import check_requirements
 from sentence_transformers.hub.source import Source
 from sentence_transformers.modules.folders import open_part
+from sentence_transformers.modules.transformer import Transformer
 
 logger = logging.getLogger(__name__)
 
 MODULES_FILE = "modules.json"
 CONFIG_FILE = "config_sentence_transformers.json"
-DefaultModules = Callable[[Path, dict[str, Any]], list[nn.Module]]
+PYLATE_DENSE = "pylate.models.Dense.Dense"
+
+
+class Family(Protocol):
+    """What loading asks of the encoder that is being made (see ``Encoder``)."""
+
+    model_type: ClassVar[str]
+    default_huggingface_organization: ClassVar[str | None]
+
+    def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]: ...
+    def module_defaults(self, config: dict[str, Any]) -> dict[str, Any]: ...
+    def understands(self, saved_type: str) -> bool: ...
+    def convert(
+        self, saved_type: str, modules: OrderedDict[str, nn.Module], config: dict[str, Any]
+    ) -> OrderedDict[str, nn.Module]: ...
 
 
 @dataclass(frozen=True)
@@ -37,29 +52,21 @@ class Loaded:
     card: str | None = None
 
 
-def load(
-    name: str,
-    model_type: str,
-    organization: str | None,
-    default_modules: DefaultModules,
-    hub: HubArguments,
-    settings: dict[str, Any],
-) -> Loaded:
+def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any]) -> Loaded:
     """Find a model and open its modules.
 
     Args:
-        model_type, organization: of the family of encoders that is being made.
-        default_modules: the modules of a bare transformer, from its folder and the settings.
+        family: the encoder that is being made.
         hub: where and how it is fetched. settings: keyword arguments of the modules' ``load``.
 
     Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
     """
-    found = source.find(name, organization=organization, **hub)
+    found = source.find(name, organization=family.default_huggingface_organization, **hub)
     card_file = found.file("README.md")
     card = card_file.read_text(encoding="utf-8", errors="replace") if card_file else None
     if found.file(MODULES_FILE) is None:
         logger.info("%s has no %s: taking it for a bare transformer.", found.folder, MODULES_FILE)
-        return Loaded(_numbered(default_modules(found.folder, settings)), card=card)
+        return Loaded(_numbered(family.default_modules(found.folder, settings)), card=card)
     config_file = found.file(CONFIG_FILE)
     config = read_json(config_file) if config_file else {}
     check_requirements(config, str(found.name))
@@ -70,10 +77,13 @@ def load(
     entries = read_json_list(modules_file)
     if not entries:
         raise ModelFileError(f"{modules_file}: expected at least one module, found none. {again(modules_file)}")
-    if saved_type != model_type:
-        logger.warning("Converting a %s model to %s: it gets the default modules of one.", saved_type, model_type)
-        backbone = found.path(entries[0].get("path", ""))
-        return Loaded(_numbered(default_modules(backbone, settings)), card=card)
+    if saved_type != family.model_type:
+        logger.warning("Converting a %s model to %s.", saved_type, family.model_type)
+        if not family.understands(saved_type):
+            backbone = found.path(entries[0].get("path", ""))
+            return Loaded(_numbered(family.default_modules(backbone, settings)), card=card)
+    if defaults := family.module_defaults(config):
+        settings = {**settings, "init_defaults": defaults}
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     extra: dict[str, list[str]] = {}
     for entry in entries:
@@ -81,7 +91,25 @@ def load(
         modules[key] = _open(found, entry, settings)
         if entry.get("kwargs"):
             extra[key] = list(entry["kwargs"])
+    if saved_type != family.model_type:
+        return Loaded(family.convert(saved_type, modules, config), config=config)
     return Loaded(modules, extra, config, card)
+
+
+def architectures(folder: Path) -> list[str]:
+    """The classes that the transformer in a folder was saved from, by its ``config.json``."""
+    return list(read_json(folder / "config.json").get("architectures") or [])
+
+
+def bare_transformer(folder: Path, settings: dict[str, Any], task: str = FEATURES) -> Transformer:
+    """The transformer of a folder; what another family saved about it, such as its task, does not count.
+
+    Args:
+        settings: keyword arguments of ``Transformer.load``.
+    """
+    given = dict(settings)
+    given["model_kwargs"] = {**(given["model_kwargs"] or {}), "trust_remote_code": given.pop("trust_remote_code")}
+    return Transformer(str(folder), transformer_task=task, **given)
 
 
 def _numbered(modules: list[nn.Module]) -> OrderedDict[str, nn.Module]:
@@ -131,7 +159,7 @@ def _open(found: Source, entry: dict[str, Any], settings: dict[str, Any]) -> nn.
     path = str(entry.get("path", ""))
     folder = found.path(path) if path else found.folder
     module = trust.module_class(
-        entry["type"],
+        "sentence_transformers.models.Dense" if entry["type"] == PYLATE_DENSE else entry["type"],
         found.folder,
         settings["trust_remote_code"],
         (settings.get("model_kwargs") or {}).get("code_revision"),

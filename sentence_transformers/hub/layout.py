@@ -35,6 +35,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "Pooling": ("config.json",),
     "SpladePooling": ("config.json",),
     "LogitScore": ("config.json",),
+    "MultiVectorMask": ("config.json",),
+    "HierarchicalTokenPooling": ("config.json",),
 }
 """Module class -> what its folder must hold; a class that is not here needs nothing that is known."""
 
@@ -45,7 +47,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "*.bpe", "
 NO_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 """Tokenizer classes that read bytes or code points, so that their config is all there is."""
 
-WANTED = ("*.json", "*.txt", "*.py", "*.jinja", "*.safetensors", "README.md", *VOCABULARIES)
+WANTED = ("*.json", "*.txt", "*.py", "*.jinja", "*.safetensors", "README.md", "artifact.metadata", *VOCABULARIES)
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin")
 UNWANTED_FOLDERS = ("onnx", "openvino", "coreml", "original", "checkpoint-*", ".*")
 UNWANTED = ("*.fp16.safetensors", "*.bf16.safetensors", "consolidated*.safetensors", "openvino*")

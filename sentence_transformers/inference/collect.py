@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sentence_transformers.ops.tensors import is_sparse, to_coo
+
 Ints = np.ndarray[Any, Any]
 
 
@@ -71,3 +73,85 @@ class Rows:
         for source, place in zip(sources.tolist(), places.tolist(), strict=True):
             row = self.values[source]
             self.values[place] = row.clone() if isinstance(row, Tensor) else row
+
+
+class SparseRows:
+    """Rows of which only the numbers other than zero are kept: 4 bytes for the column and one number for each.
+
+    Args:
+        count: how many inputs there are.
+        device: where the result is wanted; None leaves it where it was computed.
+    """
+
+    def __init__(self, count: int, device: torch.device | None = None) -> None:
+        self.count, self.device = count, device
+        self.width = 0
+        self._batches: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # places, counts; columns, numbers
+        self._sources = np.arange(count)  # an input gets the row of this one
+        self._whole: Tensor | None = None
+
+    def put(self, places: Ints, rows: Tensor) -> None:
+        """rows: (B, width), dense or sparse."""
+        if is_sparse(rows):
+            coo = to_coo(rows)
+            indices, values = coo.indices(), coo.values()
+        else:
+            indices = rows.nonzero().T
+            values = rows[indices[0], indices[1]]
+        device = self.device or rows.device
+        counts = torch.bincount(indices[0], minlength=len(rows)).to(device)
+        columns = indices[1].to(device, torch.int32)
+        self.width = rows.shape[1]
+        self._batches.append((torch.from_numpy(places).to(device), counts, columns, values.to(device)))
+
+    def repeat(self, sources: Ints, places: Ints) -> None:
+        self._sources[places] = self._sources[sources]
+
+    def tensor(self) -> Tensor:
+        """The result: (count, width), sparse COO, coalesced. The batches are given up for it."""
+        if self._whole is None:
+            with torch.inference_mode(False):  # an ordinary tensor: the caller may use it with gradients
+                self._whole = self._join()
+        return self._whole
+
+    def rows(self) -> list[Tensor]:
+        """``count`` sparse (width,) tensors."""
+        whole = self.tensor()
+        counts = torch.bincount(whole.indices()[0], minlength=self.count).tolist()
+        parts = zip(torch.split(whole.indices()[1:], counts, 1), torch.split(whole.values(), counts), strict=True)
+        with torch.inference_mode(False):
+            return [_sparse(columns.clone(), values.clone(), (self.width,)) for columns, values in parts]
+
+    def _join(self) -> Tensor:
+        if not self._batches:
+            return torch.empty(self.count, self.width).to_sparse()
+        device, dtype = self._batches[0][2].device, self._batches[0][3].dtype
+        counts = torch.zeros(self.count, dtype=torch.int64, device=device)
+        for places, sizes, _, _ in self._batches:
+            counts[places] = sizes
+        sources = torch.from_numpy(self._sources).to(device)
+        counts = counts[sources]
+        starts = counts.cumsum(0) - counts
+        indices = torch.empty(2, int(counts.sum()), dtype=torch.int64, device=device)
+        values = torch.empty(indices.shape[1], dtype=dtype, device=device)
+        indices[0] = torch.repeat_interleave(counts, output_size=indices.shape[1])
+        while self._batches:
+            places, sizes, columns, numbers = self._batches.pop()
+            at = _ranges(starts[places], sizes)
+            indices[1][at], values[at] = columns.long(), numbers
+        copies = (sources != torch.arange(self.count, device=device)).nonzero()[:, 0]
+        to, origin = (_ranges(starts[rows], counts[copies]) for rows in (copies, sources[copies]))
+        indices[1][to], values[to] = indices[1][origin], values[origin]
+        return _sparse(indices, values, (self.count, self.width))
+
+
+def _ranges(starts: Tensor, sizes: Tensor) -> Tensor:
+    """``starts[i], starts[i] + 1, ...``, ``sizes[i]`` of them for each i, one behind the other."""
+    ends = sizes.cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    first = (starts - ends + sizes).repeat_interleave(sizes, output_size=total)
+    return first + torch.arange(total, device=starts.device)
+
+
+def _sparse(indices: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True, check_invariants=False)

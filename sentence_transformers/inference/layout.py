@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers._types import Features
+from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 
@@ -34,6 +35,8 @@ def padded(features: Features) -> Features:
     tokens = features.get("tokens")
     out: Features = {}
     for key, value in features.items():
+        if isinstance(value, Projected):
+            value = value.whole()
         if isinstance(value, Packed):
             layout = value.pad()
             out[key] = layout.values
@@ -47,6 +50,11 @@ def padded(features: Features) -> Features:
         out.setdefault("attention_mask", _pad_ids(torch.ones_like(tokens.ids), tokens.lengths))
         if tokens.type_ids is not None:
             out["token_type_ids"] = _pad_ids(tokens.type_ids, tokens.lengths)
+        if tokens.visible is not None:  # the others expand a query
+            seen = torch.tensor(tokens.visible, device=tokens.ids.device)[:, None]
+            added = (out["attention_mask"] != 0) & (out["attention_mask"].cumsum(1) > seen)
+            out["query_expansion_positions"] = added
+            out["attention_mask"] = out["attention_mask"].masked_fill(added, 0)
     return out
 
 

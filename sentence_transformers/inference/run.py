@@ -104,7 +104,7 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
 
 @dataclass(frozen=True)
 class Window:
-    """The inputs that are tokenised together, each different text once.
+    """The inputs that are tokenised together, each different text, or pair of texts, once.
 
     inputs: the different ones. places: where their results go. copies, copied: places that repeat another place.
     """
@@ -116,20 +116,30 @@ class Window:
 
     @classmethod
     def of(cls, inputs: Sequence[Any], start: int, distinct: bool) -> Window:
-        first: dict[str, int] = {}
-        if distinct and all(isinstance(item, str) for item in inputs):
-            for place, text in enumerate(inputs):
-                first.setdefault(text, place)
+        first: dict[Any, int] = {}
+        keys = [_key(item) for item in inputs] if distinct else []
+        if None not in keys:
+            for place, key in enumerate(keys):
+                first.setdefault(key, place)
         none = np.empty(0, dtype=np.int64)
         if len(first) in (0, len(inputs)):
             return cls(inputs, np.arange(start, start + len(inputs)), none, none)
-        pairs = [(place, first[text]) for place, text in enumerate(inputs) if first[text] != place]
+        pairs = [(place, first[key]) for place, key in enumerate(keys) if first[key] != place]
         copies, copied = np.array(pairs, dtype=np.int64).T + start
-        return cls(list(first), np.fromiter(first.values(), dtype=np.int64) + start, copies, copied)
+        kept = np.fromiter(first.values(), dtype=np.int64)
+        return cls([inputs[place] for place in kept], kept + start, copies, copied)
 
     def count(self, rows: Sequence[int]) -> int:
         """How many inputs the different ones with these numbers stand for."""
         return len(rows) + int(np.isin(self.copied, self.places[list(rows)]).sum()) if rows else 0
+
+
+def _key(item: Any) -> Any:
+    """What equal texts and pairs of texts have in common; None for any other input."""
+    if isinstance(item, str):
+        return item
+    is_pair = isinstance(item, (list, tuple)) and all(isinstance(part, str) for part in item)
+    return tuple(item) if is_pair else None
 
 
 @dataclass(frozen=True)

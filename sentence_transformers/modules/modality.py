@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+NO_CHAT = "does not support chat-style 'message' inputs: its tokenizer has no chat template. Pass texts."
 EXPECTED = "str, dict, PIL.Image.Image, np.ndarray, torch.Tensor"
 
 
@@ -26,17 +27,23 @@ def texts_of(inputs: Sequence[Any]) -> list[Any]:
     texts = [item["text"] if isinstance(item, dict) and set(item) == {"text"} else item for item in inputs]
     for item in texts:
         if not isinstance(item, str) and not is_pair(item):
-            raise ValueError(_problem(item))
+            raise ValueError(problem_of(item))
     return texts
 
 
-def _problem(item: Any) -> str:
+def problem_of(item: Any) -> str:
+    """Why a model of text cannot read this input: the message of an error."""
     if isinstance(item, dict):
+        if is_message(item):
+            return f"This model {NO_CHAT}"
         keys = sorted(map(str, item))
         return f"This model reads text alone; got a dict with the keys {keys}. Expected {{'text': ...}} or a string."
     if isinstance(item, (list, tuple)):
-        kinds = ", ".join(type(part).__name__ for part in item[:3])
-        return f"Expected a text or a pair of texts; got a {type(item).__name__} of {len(item)} ({kinds})."
+        if item and is_message(item[0]):
+            return f"This model {NO_CHAT}"
+        odd = next((part for part in item if not isinstance(part, str)), None) if len(item) == 2 else item
+        of = "" if odd is not item else f" of {len(item)}"
+        return f"Unsupported input type: {type(odd).__name__}{of}. Expected one of: {EXPECTED}; or a pair of two texts."
     if hasattr(item, "convert") or type(item).__name__ in ("ndarray", "Tensor"):
         return f"This model reads text alone; got a {type(item).__name__}."
     return f"Unsupported input type: {type(item).__name__}. Expected one of: {EXPECTED}"

@@ -1,15 +1,16 @@
 """Texts and text pairs to token ids: one call for all texts, no padding, truncation counted.
 
 The Rust tokenizer is never reconfigured after construction (padding and truncation are done here), so any number of
-threads may use one ``TextProcessor`` at once. Knows nothing of models.
+threads may use one ``TextProcessor`` at once. A text that stands in many pairs is tokenised once. Knows nothing of
+models.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,10 +19,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from sentence_transformers._types import Features
+from sentence_transformers.errors import one_of
 from sentence_transformers.ops.tokens import TokenIds
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Text = str | Sequence[str]  # one text, or a pair of texts
+PairTruncation = Literal["longest_first", "only_first", "only_second"]
+
+PAIR_TRUNCATIONS: tuple[PairTruncation, ...] = ("longest_first", "only_first", "only_second")
 
 _MARGIN = 64  # tokens beyond the limit that a shortened text must still have; a cut changes only the last few
 
@@ -55,13 +61,20 @@ class Template:
 
 @dataclass(frozen=True)
 class TokenTable:
-    """Token ids of n inputs without padding: input i has ``ids[starts[i]:starts[i + 1]]``."""
+    """Token ids of n inputs without padding: input i has ``ids[starts[i]:starts[i + 1]]``.
+
+    ids: (N,). starts: (n + 1,). types: (N,) segment numbers, or None when they are all 0.
+    visible: (n,) how many tokens of each input the others look at (see ``TokenIds``), or None for all.
+    added: (N,) which tokens expand a query and stand for none of its text, or None for no token.
+    """
 
     ids: Ints
     starts: Ints
     types: Ints | None
     cut: Sequence[int]  # the inputs that were longer than ``limit``
     limit: int | None
+    visible: Ints | None = None
+    added: Bools | None = None
 
     @property
     def truncated(self) -> int:
@@ -75,19 +88,17 @@ class TokenTable:
     def take(self, rows: Ints) -> TokenIds:
         """The ids of some inputs, in the given order, as one packed batch."""
         lengths = self.sizes[rows]
-        ends = lengths.cumsum()
-        # place j of the result comes from starts[row of j] + (j - first place of that row)
-        index = np.repeat(self.starts[rows] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
+        index = spans(self.starts[rows], lengths)
         types = None if self.types is None else torch.from_numpy(self.types[index])
-        return TokenIds(torch.from_numpy(self.ids[index]), tuple(lengths.tolist()), types)
+        visible = None if self.visible is None else tuple(self.visible[rows].tolist())
+        return TokenIds(torch.from_numpy(self.ids[index]), tuple(lengths.tolist()), types, visible)
 
 
-class _Rows(NamedTuple):
-    """Ids and segment numbers (None: all 0) of some inputs, and which of them were cut."""
+class _Ragged(NamedTuple):
+    """Token ids of m texts: text i has ``ids[starts[i]:starts[i + 1]]``."""
 
-    ids: list[list[int]]
-    types: list[list[int]] | None
-    cut: list[int]
+    ids: Ints
+    starts: Ints
 
 
 class TextProcessor:
@@ -154,63 +165,73 @@ class TextProcessor:
         count = len(self.tokenizer.encode(prompt).ids)
         return count - 1 if self.single.after else count
 
-    def __call__(self, texts: Sequence[Text], limit: int | None = None) -> TokenTable:
+    def __call__(
+        self, texts: Sequence[Text], limit: int | None = None, truncation: PairTruncation = "longest_first"
+    ) -> TokenTable:
         """Tokenise texts and pairs of texts.
 
         Args:
             texts: n inputs, each a string or a sequence of two strings.
             limit: overrides the processor's own limit.
+            truncation: which text of a too long pair is cut; a text alone is always cut. "longest_first" is explained
+                at ``longest_first``. "only_first" keeps the second text whole, "only_second" the first; where that
+                leaves no room for one token of the other, this pair is cut as by "longest_first".
 
-        Raises: ValueError if the limit leaves no room beside the special tokens.
+        Raises: ValueError if the limit leaves no room beside the special tokens, or for another ``truncation``.
         """
+        one_of("truncation", truncation, PAIR_TRUNCATIONS)
         limit = self.limit if limit is None else limit
         single = [i for i, text in enumerate(texts) if isinstance(text, str)]
         if len(single) == len(texts):
-            return self._table(self._singles(texts, limit), limit)  # type: ignore[arg-type]
-        pairs = [i for i, text in enumerate(texts) if not isinstance(text, str)]
-        rows = self._pairs([texts[i] for i in pairs], limit)
-        if single:
-            alone = self._singles([texts[i] for i in single], limit)  # type: ignore[misc]
-            rows = _merged(rows, pairs, alone, single)
-        return self._table(rows, limit)
+            return self._singles(texts, limit)  # type: ignore[arg-type]
+        pair = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+        pairs = self._pairs([texts[i] for i in pair], limit, truncation)
+        if not single:
+            return pairs
+        return _merged(self._singles([texts[i] for i in single], limit), single, pairs, pair)  # type: ignore[misc]
 
-    def _singles(self, texts: Sequence[str], limit: int | None) -> _Rows:
+    def _singles(self, texts: Sequence[str], limit: int | None) -> TokenTable:
         template = self.single
         self._room(template, limit)
         rows = self._encode([self._shorten(text, limit) for text in texts], special=True)
-        cut = [] if limit is None else [i for i, ids in enumerate(rows) if len(ids) > limit]
-        for i in cut:
-            rows[i] = self._cut(rows[i], len(template.before), len(template.after), limit or 0)
+        cut: list[int] = []
+        if limit is not None:
+            cut = np.flatnonzero(np.diff(rows.starts) > limit).tolist()
+            rows = self._cut(rows, limit) if cut else rows
         types = None
-        if template.has_types:  # XLNet's classifier token is a segment of its own
-            types = [template.types_of(len(ids) - template.size) for ids in rows]
-        return _Rows(rows, types, cut)
+        if self.with_types and template.has_types:  # XLNet's classifier token is a segment of its own
+            sizes = np.ones((len(texts), template.size + 1), dtype=np.int64)
+            sizes[:, len(template.before)] = np.diff(rows.starts) - template.size
+            types = np.repeat(np.tile(np.array(template.types_of(1), dtype=np.int64), len(texts)), sizes.ravel())
+        return TokenTable(rows.ids, rows.starts, types, cut, limit)
 
-    def _cut(self, ids: list[int], head: int, tail: int, limit: int) -> list[int]:
-        """Drop content until ``limit`` tokens are left; ``head`` and ``tail`` special tokens stay."""
+    def _cut(self, rows: _Ragged, limit: int) -> _Ragged:
+        """Drop content of all longer rows until ``limit`` tokens are left; the special tokens at both ends stay."""
+        kept = np.minimum(np.diff(rows.starts), limit)
         if self.truncation_side == "left":
-            return ids[:head] + ids[len(ids) - (limit - head) :]
-        return ids[: limit - tail] + ids[len(ids) - tail :]
+            front = np.minimum(len(self.single.before), kept)
+        else:
+            front = kept - np.minimum(len(self.single.after), kept)
+        back = kept - front
+        begins = np.stack([rows.starts[:-1], rows.starts[1:] - back], axis=1)
+        return _Ragged(rows.ids[spans(begins.ravel(), np.stack([front, back], axis=1).ravel())], starts_of(kept))
 
-    def _pairs(self, texts: Sequence[Text], limit: int | None) -> _Rows:
+    def _pairs(self, pairs: Sequence[Sequence[str]], limit: int | None, truncation: PairTruncation) -> TokenTable:
         template = self.pair
         room = self._room(template, limit)
-        flat = [self._shorten(text, limit) for pair in texts for text in pair]
-        contents = self._encode(flat, special=False)
-        rows: list[list[int]] = []
-        types: list[list[int]] = []
+        places: dict[str, int] = {}  # every different text, and where it stands among them
+        found = [places.setdefault(text, len(places)) for first, second in pairs for text in (first, second)]
+        texts = self._encode([self._shorten(text, limit) for text in places], special=False)
+        which = np.array(found, dtype=np.int64).reshape(-1, 2)
+        begins, sizes = texts.starts[which], np.diff(texts.starts)[which]  # (n, 2)
         cut: list[int] = []
-        for first, second in zip(contents[::2], contents[1::2], strict=True):
-            if room is not None and len(first) + len(second) > room:
-                cut.append(len(rows))
-                keep_first, keep_second = longest_first(len(first), len(second), room)
-                first, second = self._keep(first, keep_first), self._keep(second, keep_second)
-            rows.append([*template.before, *first, *template.between, *second, *template.after])
-            types.append(template.types_of(len(first), len(second)))
-        return _Rows(rows, types, cut)
-
-    def _keep(self, ids: list[int], count: int) -> list[int]:
-        return ids[len(ids) - count :] if self.truncation_side == "left" else ids[:count]
+        if room is not None:
+            cut = np.flatnonzero(sizes.sum(axis=1) > room).tolist()
+            kept = np.stack(kept_of_pairs(sizes[:, 0], sizes[:, 1], room, truncation), axis=1)
+            begins = begins + sizes - kept if self.truncation_side == "left" else begins
+            sizes = kept
+        ids, starts, types = _spliced(template, texts.ids, begins, sizes, self.with_types)
+        return TokenTable(ids, starts, types, cut, limit)
 
     def _room(self, template: Template, limit: int | None) -> int | None:
         if limit is None:
@@ -221,13 +242,22 @@ class TextProcessor:
             )
         return limit - template.size
 
-    def _encode(self, texts: list[str], special: bool) -> list[list[int]]:
+    def _encode(self, texts: list[str], special: bool) -> _Ragged:
         try:
             encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=special)
         except (UnicodeEncodeError, TypeError):  # a lone surrogate is not a character; UTF-8 has no bytes for it
             clean = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
             encodings = self.tokenizer.encode_batch_fast(clean, add_special_tokens=special)
-        return [encoding.ids for encoding in encodings]
+        flat = array("I")  # C unsigned int, as the tokenizer has them
+        for encoding in encodings:
+            flat.fromlist(encoding.ids)
+        sizes = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
+        return _Ragged(np.array(flat, dtype=np.int64), starts_of(sizes))
+
+    def encode_bare(self, texts: Sequence[str]) -> list[Ints]:
+        """The ids of every text, without special tokens and whole."""
+        rows = self._encode(list(texts), special=False)
+        return np.split(rows.ids, rows.starts[1:-1]) if len(texts) else []
 
     def _shorten(self, text: str, limit: int | None) -> str:
         """A prefix of a giant text that surely holds its first ``limit`` tokens, cut at white space if there is any.
@@ -240,28 +270,25 @@ class TextProcessor:
         while size < len(text):
             stop = max(text.rfind(" ", size - 1024, size), text.rfind("\n", size - 1024, size))
             piece = text[: stop if stop > 0 else size]
-            if len(self._encode([piece], special=False)[0]) >= limit + _MARGIN:
+            if len(self._encode([piece], special=False).ids) >= limit + _MARGIN:
                 return piece
             size *= 4
         return text
 
-    def _table(self, rows: _Rows, limit: int | None) -> TokenTable:
-        starts = np.zeros(len(rows.ids) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows.ids], out=starts[1:])
-        total = int(starts[-1])
-        flat = np.fromiter(chain.from_iterable(rows.ids), dtype=np.int64, count=total)
-        kinds = None
-        if rows.types is not None and self.with_types:
-            kinds = np.fromiter(chain.from_iterable(rows.types), dtype=np.int64, count=total)
-        return TokenTable(flat, starts, kinds, rows.cut, limit)
-
     def pad(self, tokens: TokenIds) -> Features:
-        """The public padded form: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, (B, T) int64."""
+        """The public padded form: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, (B, T) int64.
+
+        The mask is 0 at padding and at tokens that the others do not look at.
+        """
         features: Features = {"input_ids": self._padded(tokens, tokens.ids, self.padding_id)}
         if self.with_types:
             types = torch.zeros_like(tokens.ids) if tokens.type_ids is None else tokens.type_ids
             features["token_type_ids"] = self._padded(tokens, types, 0)
-        features["attention_mask"] = self._padded(tokens, torch.ones_like(tokens.ids), 0)
+        mask = torch.ones_like(tokens.ids)
+        if tokens.visible is not None:
+            visible = torch.tensor(tokens.visible, dtype=torch.int64)
+            mask = (tokens.positions() < visible.repeat_interleave(torch.tensor(tokens.lengths))).to(torch.int64)
+        features["attention_mask"] = self._padded(tokens, mask, 0)
         return features
 
     def _padded(self, tokens: TokenIds, values: Tensor, fill: int) -> Tensor:
@@ -280,32 +307,105 @@ def pad_rows(values: Tensor, lengths: Sequence[int], fill: int, side: str = "rig
     return out
 
 
-def _merged(left: _Rows, left_places: list[int], right: _Rows, right_places: list[int]) -> _Rows:
-    """Rows of two kinds, each in its place among all."""
-    count = len(left_places) + len(right_places)
-    ids: list[list[int]] = [[]] * count
-    types: list[list[int]] = [[]] * count
-    cut: list[int] = []
-    for rows, places in ((left, left_places), (right, right_places)):
-        cut += [places[i] for i in rows.cut]
-        for i, place in enumerate(places):
-            ids[place] = rows.ids[i]
-            types[place] = [0] * len(rows.ids[i]) if rows.types is None else rows.types[i]
-    return _Rows(ids, types, sorted(cut))
+def starts_of(sizes: Ints) -> Ints:
+    """Where rows of these sizes start when they stand one behind the other; one more number, the end of the last."""
+    starts = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    return starts
 
 
-def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text of a pair are kept when ``room`` is too small for both.
+def spans(begins: Ints, lengths: Ints) -> Ints:
+    """The places ``begin, begin + 1, ...`` of every span, one behind the other.
+
+    Args:
+        begins, lengths: (m,).
+
+    Returns: (sum of lengths,).
+    """
+    firsts = starts_of(lengths)
+    return np.arange(firsts[-1], dtype=np.int64) + np.repeat(begins - firsts[:-1], lengths)
+
+
+def _spliced(
+    template: Template, ids: Ints, begins: Ints, sizes: Ints, with_types: bool
+) -> tuple[Ints, Ints, Ints | None]:
+    """Pairs with the special tokens of ``template`` around their texts.
+
+    Args:
+        ids: (M,), where the tokens of all texts stand.
+        begins, sizes: (n, 2), the tokens of both texts of every pair.
+
+    Returns: ids (N,), starts (n + 1,) and perhaps segment numbers (N,) of the pairs.
+    """
+    special = [*template.before, *template.between, *template.after]
+    source = np.concatenate([np.array(special, dtype=np.int64), ids])
+    first = len(template.before)
+    second = first + 1 + len(template.between)
+    places = list(range(len(special)))  # in ``source``
+    # (n, pieces): where each piece of a pair stands in ``source``, a special token alone or a whole text; its size
+    begin = np.empty((len(begins), len(special) + 2), dtype=np.int64)
+    begin[:] = [*places[:first], 0, *places[first : second - 1], 0, *places[second - 1 :]]
+    begin[:, first], begin[:, second] = begins.T + len(special)
+    size = np.ones_like(begin)
+    size[:, first], size[:, second] = sizes.T
+    types = None
+    if with_types:
+        types = np.repeat(np.tile(np.array(template.types_of(1, 1), dtype=np.int64), len(begins)), size.ravel())
+    return source[spans(begin.ravel(), size.ravel())], starts_of(size.sum(axis=1)), types
+
+
+def _merged(left: TokenTable, left_places: list[int], right: TokenTable, right_places: list[int]) -> TokenTable:
+    """The inputs of two tables of one limit, each in its place among all."""
+    places = np.array(left_places + right_places)
+    order = np.argsort(places)
+    sizes = np.concatenate([left.sizes, right.sizes])
+    index = spans(starts_of(sizes)[order], sizes[order])
+    types = None
+    if left.types is not None or right.types is not None:
+        types = np.concatenate([_types_or_zero(left), _types_or_zero(right)])[index]
+    cut = sorted([*(left_places[i] for i in left.cut), *(right_places[i] for i in right.cut)])
+    return TokenTable(np.concatenate([left.ids, right.ids])[index], starts_of(sizes[order]), types, cut, left.limit)
+
+
+def _types_or_zero(table: TokenTable) -> Ints:
+    return np.zeros_like(table.ids) if table.types is None else table.types
+
+
+def longest_first(first: Ints, second: Ints, room: int) -> tuple[Ints, Ints]:
+    """How many tokens of each text of a pair are kept when ``room`` is too small for both; for many pairs at once.
 
     The longer one is shortened until both are equal, then both alike; the odd token goes to the one that was longer.
+
+    Args:
+        first, second: (n,) numbers of tokens.
+
+    Returns: two (n,).
     """
-    short, long = min(first, second), max(first, second)
-    if short + long > room:
-        long = max(short, room - short)
-        if short + long > room:
-            short = room // 2
-            long = room - short
-    return (short, long) if first <= second else (long, short)
+    short, long = np.minimum(first, second), np.maximum(first, second)
+    long = np.where(short + long > room, np.maximum(short, room - short), long)
+    both = short + long > room
+    short, long = np.where(both, room // 2, short), np.where(both, room - room // 2, long)
+    ordered = first <= second
+    return np.where(ordered, short, long), np.where(ordered, long, short)
+
+
+def kept_of_pairs(first: Ints, second: Ints, room: int, truncation: PairTruncation) -> tuple[Ints, Ints]:
+    """How many tokens of each text of a pair are kept (see ``TextProcessor.__call__``).
+
+    Args:
+        first, second: (n,) numbers of tokens.
+        room: the most tokens of a pair without special tokens.
+
+    Returns: two (n,).
+    """
+    one, two = longest_first(first, second, room)
+    if truncation == "only_second":
+        whole = first < room
+        return np.where(whole, first, one), np.where(whole, np.minimum(second, room - first), two)
+    if truncation == "only_first":
+        whole = second < room
+        return np.where(whole, np.minimum(first, room - second), one), np.where(whole, second, two)
+    return one, two
 
 
 def _one(types: list[int]) -> int:

@@ -91,7 +91,7 @@ class Router(WithDimension, InputModule):
     def _route(self, name: str) -> list[nn.Module]:
         return list(self.sub_modules[name].children())
 
-    def _parts(self) -> Iterator[nn.Module]:
+    def parts(self) -> Iterator[nn.Module]:
         """Every module once."""
         yield from dict.fromkeys(part for name in self.sub_modules for part in self._route(name))
 
@@ -102,12 +102,12 @@ class Router(WithDimension, InputModule):
     @property
     def accepts_packed(self) -> bool:  # type: ignore[override]
         """Whether every module does."""
-        return all(getattr(part, "accepts_packed", False) for part in self._parts())
+        return all(getattr(part, "accepts_packed", False) for part in self.parts())
 
     @property
     def threads_safe(self) -> bool:
         """Whether every module may run in several threads at once."""
-        return all(getattr(part, "threads_safe", False) for part in self._parts())
+        return all(getattr(part, "threads_safe", False) for part in self.parts())
 
     def preprocess(
         self,
@@ -174,7 +174,7 @@ class Router(WithDimension, InputModule):
 
     def on_model_ready(self, model: Any) -> None:
         """Tell every module."""
-        for part in self._parts():
+        for part in self.parts():
             if isinstance(part, Module):
                 part.on_model_ready(model)
 

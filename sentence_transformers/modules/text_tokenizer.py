@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
+from sentence_transformers.errors import one_of
 from sentence_transformers.hub.paths import stamp
 from sentence_transformers.modules import tokenizer_files
-from sentence_transformers.modules.processing import TextProcessor
+from sentence_transformers.modules.processing import PAIR_TRUNCATIONS, PairTruncation, TextProcessor
 from sentence_transformers.modules.tokenizer_files import CONFIG_FILE, RUST_FILE, Tokenization
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class TextTokenizer:
         self._seen: tuple[Any, ...] = ()
         self._processor: TextProcessor | None = None
         self._stamp = stamp(folder / RUST_FILE)
-        self._config = tokenizer_files.read_config(folder)
+        self.config = tokenizer_files.read_config(folder)
         found = None if with_types is None else tokenizer_files.read(folder, settings, with_types)
         if found is None:
             self._built = self._build()
@@ -88,7 +89,7 @@ class TextTokenizer:
         """Write the files of the tokenizer in use, for when its folder is gone or holds another one now."""
         assert self._processor is not None
         self._processor.tokenizer.save(str(target / RUST_FILE))
-        write_json(target / CONFIG_FILE, self._config)
+        write_json(target / CONFIG_FILE, self.config)
 
     def _install(self, found: Tokenization | None, limit: int | None) -> None:
         """Take a tokenizer into use; one that is written in Python has no processor."""
@@ -158,6 +159,28 @@ class TextTokenizer:
             self._processor.limit = value
         self._tell_limit()
 
+    def token_id(self, token: str) -> int | None:
+        """The number of a token; None for one that is not in the vocabulary."""
+        processor = self.processor
+        if processor is not None:
+            return processor.tokenizer.token_to_id(token)
+        found = self.transformers.get_vocab().get(token)
+        return None if found is None else int(found)
+
+    def add_special_tokens(self, tokens: list[str]) -> None:
+        """Make marks tokens of their own, wherever they stand in a text; they may be in the vocabulary already."""
+        with _building:
+            built = self.transformers
+            built.add_tokens(tokens, special_tokens=True)
+            self._install(tokenizer_files.from_transformers(built, self.with_types), self._limit)
+
+    def special_token(self, name: str) -> str | None:
+        """The token of a role such as "mask_token" or "eos_token"; None where the tokenizer has none."""
+        saved = self.config.get(name) if self._built is None else None
+        if saved is None:  # perhaps a default of the tokenizer's class, of which the files say nothing
+            saved = getattr(self.transformers, name)
+        return str(saved["content"] if isinstance(saved, Mapping) else saved) if saved is not None else None
+
     def save(self, target: Path) -> None:
         """Write the tokenizer files."""
         if self._built is not None:
@@ -177,23 +200,40 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def limit_of(*settings: Mapping[str, Any]) -> int | None:
-    """The most tokens that ``processing_kwargs`` allow (the later ones win), or None where they do not say.
+class Limits(NamedTuple):
+    """How texts are cut.
 
-    Only ``max_length`` and ``truncation=False`` of the parts "common" and "text" change a vector here. Padding never
-    does, as there is none; anything else is ignored, which is logged once.
+    max_length: the most tokens of one input, special tokens included; None where nobody says.
+    truncation: which text of a too long pair is cut.
     """
-    limit = None
+
+    max_length: int | None
+    truncation: PairTruncation
+
+
+def limits_of(*settings: Mapping[str, Any]) -> Limits:
+    """How texts are cut by what ``processing_kwargs`` say (later ones win; in one of them "common" wins over "text").
+
+    Only ``max_length`` and ``truncation`` of the parts "common" and "text" change a vector here. Padding never does,
+    as there is none; anything else is ignored, which is logged once. ``truncation`` is True ("longest_first"), False
+    (or None or "do_not_truncate": no limit, whatever ``max_length`` says), or a name of ``PairTruncation``.
+
+    Raises: ValueError for another ``truncation``.
+    """
+    found: dict[str, Any] = {}
     for setting in settings:
-        for part, options in setting.items():
+        for part in sorted(setting, key=lambda name: name == "common"):
+            options = setting[part]
             known = HONOURED if part in ("common", "text") else frozenset()
             ignored = sorted(f"{part}.{name}" for name in options.keys() - known - WITHOUT_EFFECT)
             if ignored:
                 _log_ignored(tuple(ignored))
-            if known:
-                limit = options.get("max_length", limit)
-                limit = tokenizer_files.NO_LIMIT if options.get("truncation", True) is False else limit
-    return limit
+            found.update((name, options[name]) for name in known & options.keys())
+    truncation = found.get("truncation", True)
+    if truncation in (False, None, "do_not_truncate"):
+        return Limits(tokenizer_files.NO_LIMIT, "longest_first")
+    one_of("truncation", truncation, (True, False, *PAIR_TRUNCATIONS))
+    return Limits(found.get("max_length"), "longest_first" if truncation is True else truncation)
 
 
 @lru_cache

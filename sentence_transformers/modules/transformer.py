@@ -18,47 +18,46 @@ from typing_extensions import Self
 
 from sentence_transformers._types import Features
 from sentence_transformers.backend.base import Network
+from sentence_transformers.backend.native.heads import FEATURES, FILL, GENERATE, labels_of
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.backend.transformers import accepted_arguments
-from sentence_transformers.errors import ModelFileError, one_of
+from sentence_transformers.errors import one_of
 from sentence_transformers.hub import source
-from sentence_transformers.hub.json_files import again, kind, read_json
 from sentence_transformers.modules import modality
+from sentence_transformers.modules.chat import MESSAGE, ChatTemplate, form_of_template
+from sentence_transformers.modules.expansion import QueryExpansion, expansion_positions
 from sentence_transformers.modules.module import EachBatch, InputModule, Prepared, hub_arguments
-from sentence_transformers.modules.parts import WithDimension, renamed_arguments
+from sentence_transformers.modules.parts import PreparedTable, WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
-from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
+from sentence_transformers.modules.text_tokenizer import TextTokenizer, limits_of
+from sentence_transformers.modules.transformer_config import (
+    CONFIG_FILES,
+    OLD_NAMES,
+    OUTPUTS,
+    constructor_arguments,
+    read_saved,
+    take_hub_arguments,
+    with_max_length,
+)
+from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
-CONFIG_FILES = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-TASKS = ("feature-extraction",)
-HUB_KEYS = {
-    "token": "token",
-    "cache_dir": "cache_folder",
-    "revision": "revision",
-    "local_files_only": "local_files_only",
-}
-OLD_NAMES = {
-    "model_args": "model_kwargs",
-    "tokenizer_args": "processor_kwargs",
-    "tokenizer_kwargs": "processor_kwargs",
-    "config_args": "config_kwargs",
-}
 WITH_TYPES = ("bert", "electra")  # native families whose tokenizers give segment numbers
 
 
 class Transformer(InputModule, WithDimension):
     """A pretrained transformer with its tokenizer.
 
-    Reads texts. Writes ``features["token_embeddings"]``: (B, T, width), or ``Packed`` within ``encode``; and
-    ``all_layer_embeddings``, a list of the same, when the config asks for ``output_hidden_states``.
+    Reads texts. What it writes depends on the task:
+        feature-extraction: ``token_embeddings`` (B, T, width), or ``Packed`` within ``encode``; and
+            ``all_layer_embeddings``, a list of the same, when the config asks for ``output_hidden_states``.
+        sequence-classification: ``scores`` (B, labels).
+        fill-mask: ``token_embeddings`` (B, T, words), or ``Projected`` within ``encode``.
+        text-generation: ``causal_logits`` (B, 1, words), those after the last token.
 
     Args:
         model_name_or_path: a folder or the name of a model.
-        transformer_task: what is read from the transformer; "feature-extraction" gives token embeddings.
+        transformer_task: one of these tasks.
         model_kwargs: ``dtype`` ("auto", "float16", ...) and anything ``AutoModel.from_pretrained`` takes.
         processor_kwargs: anything ``AutoTokenizer.from_pretrained`` takes.
         config_kwargs: keys of ``config.json`` to override.
@@ -68,10 +67,14 @@ class Transformer(InputModule, WithDimension):
         do_lower_case: lower-case the input first.
         tokenizer_name_or_path: where the tokenizer is, if not with the model.
         unpad_inputs: kept for saved models; the native engine never pads.
+        query_length, document_length: the most tokens of inputs of the task "query" or "document".
+        query_expansion: ``{"strategy": "fixed" or "min", "attend": bool, "token": str or None, "length": int}``: how
+            queries are filled up with tokens (see ``modules.expansion``).
         cache_dir: where downloaded models are kept.
 
     Raises:
         ModelFileError: a file of the model is missing or damaged.
+        ValueError: an unknown task, or a query expansion that cannot be.
     """
 
     config_file_name: ClassVar[str] = CONFIG_FILES[0]
@@ -82,7 +85,7 @@ class Transformer(InputModule, WithDimension):
         self,
         model_name_or_path: str,
         *,
-        transformer_task: str = "feature-extraction",
+        transformer_task: str = FEATURES,
         model_kwargs: dict[str, Any] | None = None,
         processor_kwargs: dict[str, Any] | None = None,
         config_kwargs: dict[str, Any] | None = None,
@@ -94,30 +97,31 @@ class Transformer(InputModule, WithDimension):
         do_lower_case: bool = False,
         tokenizer_name_or_path: str | None = None,
         unpad_inputs: bool | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_expansion: dict[str, Any] | None = None,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        self.transformer_task = one_of("transformer_task", transformer_task, TASKS)
+        self.transformer_task = one_of("transformer_task", transformer_task, tuple(OUTPUTS))
         self.backend = one_of("backend", backend, ("torch",))
-        self.module_output_name = module_output_name or "token_embeddings"
-        self.modality_config = modality_config or {
-            "text": {"method": "forward", "method_output_name": "last_hidden_state"}
-        }
+        read, written = OUTPUTS[transformer_task]
+        self.module_output_name = module_output_name or written
         self.processing_kwargs = processing_kwargs or {}
+        self.query_length, self.document_length = query_length, document_length
         self.do_lower_case = do_lower_case
         self.unpad_inputs = unpad_inputs
-        model_settings, text_settings, overrides = (
-            dict(x or {}) for x in (model_kwargs, processor_kwargs, config_kwargs)
-        )
-        trust_remote_code = any(
-            [settings.pop("trust_remote_code", False) for settings in (model_settings, text_settings, overrides)]
-        )
-        hub = _hub_arguments({"cache_dir": cache_dir}, model_settings, text_settings, overrides)
+        groups = [dict(group or {}) for group in (model_kwargs, processor_kwargs, config_kwargs)]
+        model_settings, text_settings, overrides = groups
+        trust_remote_code = any([group.pop("trust_remote_code", False) for group in groups])
+        hub = take_hub_arguments({"cache_dir": cache_dir}, *groups)
+        if transformer_task == GENERATE:
+            text_settings.setdefault("padding_side", "left")
         folder = source.find(str(model_name_or_path), **hub).folder
         tokenizer_folder = folder
         if tokenizer_name_or_path is not None:
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
-        self.pretrained = Pretrained(folder, model_settings, overrides, trust_remote_code)
+        self.pretrained = Pretrained(folder, model_settings, overrides, trust_remote_code, transformer_task)
         config = self.pretrained.config
         self.text = TextTokenizer(
             tokenizer_folder,
@@ -128,7 +132,19 @@ class Transformer(InputModule, WithDimension):
             lower=do_lower_case,
             trust_remote_code=trust_remote_code,
         )
+        reached = {"method": "forward", "method_output_name": read}
+        self.modality_config = modality_config or self._modalities_found(reached)
+        chat = self.modality_config.get(MESSAGE)
+        self._chat = None if chat is None else ChatTemplate(self.text, chat.get("format", "flat"))
+        self.query_expansion, self._expansion = query_expansion, None
+        if query_expansion is not None:
+            self._expansion = QueryExpansion.of(query_expansion, self.text, query_length)
         self._register()
+
+    def _modalities_found(self, reached: dict[str, Any]) -> dict[str, Any]:
+        """Text; and messages where the tokenizer has a chat template."""
+        form = form_of_template(self.text)
+        return {"text": reached} if form is None else {"text": reached, MESSAGE: {**reached, "format": form}}
 
     def _register(self) -> None:
         """Make the transformers model, once it is built, a child of this module."""
@@ -184,6 +200,11 @@ class Transformer(InputModule, WithDimension):
         return self.auto_model.config
 
     @property
+    def modalities(self) -> list[str]:
+        """What kinds of input are understood."""
+        return list(self.modality_config)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.pretrained.device
@@ -210,46 +231,76 @@ class Transformer(InputModule, WithDimension):
                     return int(config[key])
         raise ValueError(f"The config of {self.pretrained.folder} does not say how wide the token embeddings are.")
 
+    @property
+    def num_labels(self) -> int:
+        """How many labels a classification head has."""
+        return labels_of(self.pretrained.config)
+
     def network(self) -> Network:
         """What computes the hidden states now: the native engine, or transformers' model."""
         return self.pretrained.network()
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _tabulate(self, inputs: Sequence[Any], prompt: str | None, processing: dict[str, Any] | None) -> TokenTable:
+    def _tabulate(
+        self, inputs: Sequence[Any], prompt: str | None, processing: dict[str, Any] | None, task: str | None
+    ) -> TokenTable:
         processor = self.text.processor
         assert processor is not None
-        limit = limit_of(self.processing_kwargs, processing or {})
-        return processor(self._prepend_prompt(modality.texts_of(inputs), prompt), limit)
+        given = [dict(self.processing_kwargs), dict(processing or {})]
+        chat = {} if self._chat is None else {k: v for part in given for k, v in part.pop("chat_template", {}).items()}
+        limits = limits_of(*given)
+        by_task = {"query": self.query_length, "document": self.document_length}.get(task or "")
+        longest = by_task if limits.max_length is None else limits.max_length
+        if self._chat is not None:
+            return self._chat.table(inputs, prompt, longest, task, chat)
+        expansion = self._expansion if task == "query" else None
+        if expansion is not None:
+            longest = expansion.limit(longest)
+        table = processor(self._prepend_prompt(modality.texts_of(inputs), prompt), longest, limits.truncation)
+        return table if expansion is None else expansion.apply(table, processor.padding_side)
 
     def prepare(
         self,
         inputs: Sequence[Any],
         prompt: str | None = None,
         processing_kwargs: dict[str, Any] | None = None,
+        task: str | None = None,
+        max_length: int | None = None,
         **kwargs: Any,
     ) -> Prepared:
         """Tokenise all inputs of a call at once."""
+        if max_length is not None:
+            processing_kwargs = with_max_length(processing_kwargs, max_length)
         if self.text.processor is None:
             return EachBatch(self, inputs, prompt, {"processing_kwargs": processing_kwargs})
-        return PreparedTexts(self._tabulate(inputs, prompt, processing_kwargs), self._facts(prompt))
+        table, facts = self._tabulate(inputs, prompt, processing_kwargs, task), self._facts(prompt)
+        return PreparedTable(table, lambda tokens: {"tokens": tokens, **facts})
 
     def preprocess(
         self,
         inputs: Sequence[Any],
         prompt: str | None = None,
         processing_kwargs: dict[str, Any] | None = None,
+        task: str | None = None,
+        max_length: int | None = None,
         **kwargs: Any,
     ) -> Features:
         """Texts, or pairs of texts -> ``input_ids``, ``attention_mask`` (B, T) and what else the model takes."""
+        if max_length is not None:
+            processing_kwargs = with_max_length(processing_kwargs, max_length)
         processor = self.text.processor
         if processor is None:
             return self._preprocess_in_python(inputs, prompt)
-        table = self._tabulate(inputs, prompt, processing_kwargs)
-        return {**processor.pad(table.take(np.arange(len(inputs)))), **self._facts(prompt)}
+        table = self._tabulate(inputs, prompt, processing_kwargs, task)
+        features = {**processor.pad(table.take(np.arange(len(inputs)))), **self._facts(prompt)}
+        added = expansion_positions(table, processor.padding_side)
+        return features if added is None else {**features, "query_expansion_positions": added}
 
     def _facts(self, prompt: str | None) -> Features:
         """What later modules want to know of a batch beside its tokens."""
+        if self._chat is not None:
+            return {"modality": MESSAGE}
         facts: Features = {"modality": "text"}
         if prompt and self.text.processor is not None:
             facts["prompt_length"] = self.text.processor.prompt_length(prompt)
@@ -261,36 +312,53 @@ class Transformer(InputModule, WithDimension):
         return {**self.tokenizer(texts, max_length=self.text.limit, **settings), "modality": "text"}
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
-        """Token ids -> token embeddings, in the layout that came in.
+        """Token ids -> what the task gives, in the layout that came in.
 
         With gradients, or in training mode, transformers' model computes; else the native engine where there is one.
         """
         tokens = features.get("tokens")
         if tokens is not None:
-            return self._write(features, [Packed(x, tokens.lengths) for x in self._run(tokens)])
+            return self._write(features, self._run(tokens))
         if self.training or torch.is_grad_enabled():
             return self._forward_with_gradients(features)
         ids = features["input_ids"].to(self.device)
         mask = features["attention_mask"].to(self.device) if "attention_mask" in features else torch.ones_like(ids)
-        real = mask != 0
+        real, seen = mask != 0, None
+        if "query_expansion_positions" in features:
+            whole = real | features["query_expansion_positions"].to(self.device)
+            if not torch.equal(whole, real):
+                real, seen = whole, tuple(real.sum(1).tolist())
         types = features.get("token_type_ids")
-        packed = TokenIds(
-            ids[real], tuple(real.sum(1).tolist()), None if types is None else types.to(self.device)[real]
-        )
-        return self._write(features, [_unpack(x, real) for x in self._run(packed)])
+        types = None if types is None else types.to(self.device)[real]
+        outputs = self._run(TokenIds(ids[real], tuple(real.sum(1).tolist()), types, seen))
+        return self._write(features, [_unpacked(x, real) for x in outputs])
 
-    def _run(self, tokens: TokenIds) -> Sequence[Tensor]:
-        return self.network().run(tokens, all_layers=self.pretrained.wants_all_layers)
+    def _run(self, tokens: TokenIds) -> list[Any]:
+        """The output of the network, behind all its layers where those are wanted."""
+        network = self.network()
+        if self.transformer_task == FEATURES:
+            states = network.run(tokens, all_layers=self.pretrained.wants_all_layers)
+            return [Packed(x, tokens.lengths) for x in states]
+        logits: Any = network.logits(tokens)
+        if self.transformer_task == GENERATE:
+            return [logits[:, None]]
+        by_token = isinstance(logits, Tensor) and self.transformer_task == FILL
+        return [Packed(logits, tokens.lengths) if by_token else logits]
 
-    def _write(self, features: Features, states: Sequence[Any]) -> Features:
-        features[self.module_output_name] = states[-1]
-        if self.pretrained.wants_all_layers:
-            features["all_layer_embeddings"] = list(states)
+    def _write(self, features: Features, outputs: Sequence[Any]) -> Features:
+        features[self.module_output_name] = outputs[-1]
+        if len(outputs) > 1:
+            features["all_layer_embeddings"] = list(outputs)
         return features
 
     def _forward_with_gradients(self, features: Features) -> Features:
         names = accepted_arguments(self.auto_model)
-        output = self.auto_model(**{name: value for name, value in features.items() if name in names})
+        given = {name: value for name, value in features.items() if name in names}
+        if self.transformer_task == GENERATE and "logits_to_keep" in names:
+            given.setdefault("logits_to_keep", 1)
+        output = self.auto_model(**given)
+        if self.transformer_task != FEATURES:
+            return self._write(features, [output.logits])
         states = output.hidden_states if self.pretrained.wants_all_layers else [output.last_hidden_state]
         return self._write(features, states)
 
@@ -331,7 +399,8 @@ class Transformer(InputModule, WithDimension):
             "max_seq_length": self.max_seq_length,
             "do_lower_case": self.do_lower_case,
         }
-        return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
+        optional = ("processing_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion")
+        return config | {key: value for key in optional if (value := getattr(self, key)) not in (None, {})}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write config, weights and tokenizer; weights are always safetensors."""
@@ -354,79 +423,19 @@ class Transformer(InputModule, WithDimension):
         """Open the transformer of a model folder; the given settings win over the saved ones."""
         found = source.find(model_name_or_path, **hub_arguments(kwargs))
         folder = found.path(subfolder) if subfolder else found.folder
-        saved: dict[str, Any] = {}
-        for name in CONFIG_FILES:
-            path = found.file(name, subfolder=subfolder)
-            if path is not None:
-                saved = read_json(path)
-                _check_kinds(saved, path)
-                break
-        for old, new in OLD_NAMES.items():
-            if old in saved:
-                saved.setdefault(new, saved.pop(old))
-        settings: dict[str, Any] = {}
-        for name, given in (
-            ("model_kwargs", model_kwargs),
-            ("processor_kwargs", processor_kwargs),
-            ("config_kwargs", config_kwargs),
-        ):
-            merged = {**(saved.pop(name, None) or {}), **(given or {})}
-            merged.pop("trust_remote_code", None)
-            settings[name] = merged
-        settings["model_kwargs"]["trust_remote_code"] = trust_remote_code
-        known = (
-            "transformer_task",
-            "modality_config",
-            "module_output_name",
-            "processing_kwargs",
-            "max_seq_length",
-            "do_lower_case",
+        given = {"model_kwargs": model_kwargs, "processor_kwargs": processor_kwargs, "config_kwargs": config_kwargs}
+        settings = constructor_arguments(
+            read_saved(found, subfolder), given, kwargs.get("init_defaults") or {}, trust_remote_code
         )
-        chosen = {key: saved[key] for key in known if saved.get(key) is not None}
-        if "model_max_length" in settings["processor_kwargs"]:
-            chosen.pop("max_seq_length", None)
-        return cls(str(folder), backend=backend, **settings, **chosen)
+        return cls(str(folder), backend=backend, **settings)
 
 
-class PreparedTexts:
-    """All texts of a call as token ids (see ``Prepared``)."""
-
-    def __init__(self, table: TokenTable, extra: Features) -> None:
-        self.table, self.extra = table, extra
-        self.sizes = table.sizes
-        self.cut, self.limit = table.cut, table.limit
-
-    def batch(self, rows: np.ndarray[Any, Any]) -> Features:
-        return {"tokens": self.table.take(rows), **self.extra}
-
-
-def _unpack(values: Tensor, real: Tensor) -> Tensor:
-    """(N, D) and a (B, T) mask of N real places -> (B, T, D), zero elsewhere."""
-    out = values.new_zeros(*real.shape, values.shape[-1])
-    out[real] = values
+def _unpacked(value: Any, real: Tensor) -> Any:
+    """Packed vectors of the N real places of a (B, T) mask -> (B, T, D), zero elsewhere; all else as it is."""
+    if isinstance(value, Projected):
+        value = value.whole()
+    if not isinstance(value, Packed):
+        return value
+    out = value.values.new_zeros(*real.shape, value.values.shape[-1])
+    out[real] = value.values
     return out
-
-
-def _check_kinds(saved: dict[str, Any], path: Path) -> None:
-    """Whether the values of ``sentence_bert_config.json`` are what the constructor takes."""
-    objects = (*OLD_NAMES, *OLD_NAMES.values(), "processing_kwargs", "modality_config")
-    for key, value in saved.items():
-        if value is None:
-            continue
-        if key == "max_seq_length" and type(value) is not int:
-            expected = "a whole number or null"
-        elif key in objects and not isinstance(value, dict):
-            expected = "an object"
-        else:
-            continue
-        raise ModelFileError(f"{path}: expected {key!r} to be {expected}, found {kind(value)}. {again(path)}")
-
-
-def _hub_arguments(*settings: dict[str, Any]) -> dict[str, Any]:
-    """Take the arguments that say where to find the model out of the settings (they may stand in any of them)."""
-    hub: dict[str, Any] = {}
-    for group in settings:
-        for key, name in HUB_KEYS.items():
-            if key in group:
-                hub[name] = group.pop(key)
-    return hub

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK_ELEMENTS = 2**24
 """How many token to token products are held at once, unless the caller says otherwise."""
 
+CPU_CHUNK_ELEMENTS = 2**21
+"""The same on a CPU: a block that still is in the cache when its maxima are taken, in memory that is used again."""
+
 NO_TOKENS_SCORE = -1e9
 """The score of a document without any token, before it is divided by the number of query tokens."""
 
@@ -61,7 +64,7 @@ def maxsim(
     home, place, dtype = _setting(queries, documents, device)
     if not queries or not documents:
         return torch.zeros(len(queries), len(documents), device=home)
-    budget = CHUNK_ELEMENTS if chunk_elements is None else positive("chunk_elements", chunk_elements)
+    budget = element_budget(chunk_elements, place)
     _warn_if_empty(documents)
     order = sorted(range(len(documents)), key=lambda at: len(documents[at]))
     rows = []
@@ -103,7 +106,7 @@ def maxsim_pairwise(
     home, place, dtype = _setting(queries, documents, device)
     if not queries:
         return torch.zeros(0, device=home)
-    budget = CHUNK_ELEMENTS if chunk_elements is None else positive("chunk_elements", chunk_elements)
+    budget = element_budget(chunk_elements, place)
     _warn_if_empty(documents)
     shapes = [(len(query), len(document)) for query, document in zip(queries, documents, strict=True)]
     order = sorted(range(len(shapes)), key=shapes.__getitem__)
@@ -141,6 +144,23 @@ def mean_maxsim_pairwise(
 ) -> Tensor:
     """``mean_maxsim`` of a[i] with b[i] only: (n,). Args and errors: as of ``maxsim_pairwise``."""
     return maxsim_pairwise(a, b, a_mask, b_mask, chunk_elements, True, device)
+
+
+def element_budget(chunk_elements: int | None, device: torch.device) -> int:
+    """How many products to hold at once: what the caller says (>= 1), or what suits the device."""
+    if chunk_elements is None:
+        return CPU_CHUNK_ELEMENTS if device.type == "cpu" else CHUNK_ELEMENTS
+    return positive("chunk_elements", chunk_elements)
+
+
+@cache
+def warn_no_tokens() -> None:
+    """Say, once, that there are documents without tokens."""
+    logger.warning(
+        "Encountered documents without any scoreable token, for example because a mask removed all of them. "
+        "They score %g (before any division by the query length), below every real document.",
+        NO_TOKENS_SCORE,
+    )
 
 
 def _items(value: Any, mask: Any, name: str) -> list[Tensor]:
@@ -226,12 +246,12 @@ def _blocks(lengths: Sequence[int], limit: int) -> Iterator[range]:
 
 def _best_products(query: Tensor, documents: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
     """(T, D) query tokens, documents in order of length -> (T, documents): the largest product; 0 without tokens."""
-    products = query @ torch.cat(list(documents)).to(device, dtype).t()  # (T, document tokens)
+    products = torch.cat(list(documents)).to(device, dtype) @ query.t()  # (document tokens, T)
     best = []
     for group in groups_of([len(document) for document in documents]):
-        block = products[:, group.start : group.stop].view(len(query), group.count, group.length)
-        best.append(block.amax(-1) if group.length else products.new_zeros(len(query), group.count))
-    return torch.cat(best, dim=1).to(torch.promote_types(torch.float32, dtype))
+        block = products[group.start : group.stop].view(group.count, group.length, len(query))
+        best.append(block.amax(1) if group.length else products.new_zeros(group.count, len(query)))
+    return torch.cat(best).to(torch.promote_types(torch.float32, dtype)).t()
 
 
 def _query_sums(best: Packed, documents: Sequence[Tensor], length_normalize: bool) -> Tensor:
@@ -251,15 +271,6 @@ def _pair_totals(query: Tensor, document: Tensor) -> Tensor:
     return (query @ document.transpose(1, 2)).amax(2).to(result).sum(1)
 
 
-@cache
-def _warn_no_tokens() -> None:
-    logger.warning(
-        "Encountered documents without any scoreable token, for example because a mask removed all of them. "
-        "They score %g (before any division by the query length), below every real document.",
-        NO_TOKENS_SCORE,
-    )
-
-
 def _warn_if_empty(documents: Sequence[Tensor]) -> None:
     if any(len(document) == 0 for document in documents):
-        _warn_no_tokens()
+        warn_no_tokens()

@@ -47,11 +47,14 @@ class TokenIds:
 
     ids: (N,) int64, all sequences one behind the other. lengths: B ints that sum to N.
     type_ids: (N,) int64 segment numbers, or None when they are all 0.
+    visible: B ints, or None for all: only the first so many tokens of a sequence are looked at by others (the tokens
+        behind them, which expand a query, look at those and at nothing else).
     """
 
     ids: Tensor
     lengths: tuple[int, ...]
     type_ids: Tensor | None = None
+    visible: tuple[int, ...] | None = None
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -63,7 +66,7 @@ class TokenIds:
 
     def to(self, device: torch.device) -> TokenIds:
         types = None if self.type_ids is None else self.type_ids.to(device)
-        return TokenIds(self.ids.to(device), self.lengths, types)
+        return TokenIds(self.ids.to(device), self.lengths, types, self.visible)
 
 
 def positions_of(groups: Sequence[Group], device: torch.device) -> Tensor:

@@ -19,13 +19,25 @@ import pytest
 
 import sentence_transformers
 from sentence_transformers import _lazy
-from sentence_transformers._public import ALIASES, DEPRECATED, NAMES, ROOT, SAVE_AS
+from sentence_transformers._public import (
+    ALIASES,
+    CROSS_MODULES,
+    DEPRECATED,
+    LATE_MODULES,
+    MODULES,
+    NAMES,
+    ROOT,
+    SAVE_AS,
+    SPARSE_MODULES,
+)
 from sentence_transformers.hub import trust
 from tests.architecture.layers import CHECKOUT
 
 ROWS = [(path, name) for path, rows in NAMES.items() for name in rows]
 OTHER_NAME = {  # a second public name of the same object
     "Asym": "Router",
+    "BaseModel": "Encoder",
+    "information_retrieval": "semantic_search",
     "_convert_to_batch": "to_batch",
     "_convert_to_batch_tensor": "to_batch_tensor",
     "_convert_to_tensor": "to_tensor",
@@ -52,6 +64,11 @@ def quiet_import(path: str) -> types.ModuleType:
         warnings.simplefilter("ignore", DeprecationWarning)
         return importlib.import_module(path)
 
+
+OWN_PATH = {
+    name: path for rows in (MODULES, SPARSE_MODULES, CROSS_MODULES, LATE_MODULES) for name, (_, path) in rows.items()
+}
+"""Class of a module -> where it is importable from since 5.4."""
 
 # --- the rows
 
@@ -134,14 +151,14 @@ def test_an_old_file_that_is_named_like_its_class_does_not_hide_the_class(old: s
 @pytest.mark.parametrize(("real", "classic"), sorted(SAVE_AS.items()))
 def test_a_saved_class_is_found_again_by_its_old_its_new_and_its_doubled_path(real: str, classic: str) -> None:
     name = classic.rpartition(".")[2]
-    new = absolute(DEPRECATED[f"models.{name}"])
+    new = absolute(OWN_PATH[name])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = [
             trust.module_class(path, CHECKOUT, trust_remote_code=False)
             for path in (classic, f"{classic}.{name}", f"{new}.{name}", real)
         ]
-    assert found == [getattr(quiet_import(f"{ROOT}.models"), name)] * 4
+    assert found == [getattr(quiet_import(new), name)] * 4
 
 
 def test_a_path_unknown_to_the_table_is_left_as_it_is() -> None:

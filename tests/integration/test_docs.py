@@ -15,6 +15,8 @@ import torch
 
 from sentence_transformers.cli import model
 from sentence_transformers.cli.main import main
+from tests.integration.snippets import serve
+from tests.integration.stand_ins import STAND_INS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((CHECKOUT / "docs").glob("*.md")), *CHECKOUT.glob("README.md")]
@@ -24,7 +26,12 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)")
 
 @pytest.fixture
 def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current folder with the documents of a checkout alone; what a page changes for the process is put back."""
+    """A current folder with the documents of a checkout alone; what a page changes for the process is put back.
+
+    Small models stand in for those of the pages that are not installed.
+    """
+    for name, build in STAND_INS.items():
+        serve(tmp_path / "cache", name, build, monkeypatch)
     for name in ("README.md", "docs"):
         (tmp_path / name).symlink_to(CHECKOUT / name)
     monkeypatch.chdir(tmp_path)

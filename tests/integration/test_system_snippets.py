@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from sentence_transformers import SentenceTransformer
+from tests.integration.snippets import DESCRIPTION, Run, numbers, runner, sections, serve, without_other_parts
 
-DESCRIPTION = Path(__file__).resolve().parents[2] / ".." / "shared" / "spec" / "system.md"
 FIRST, LAST = "Loading a Pre-trained SentenceTransformer Model", "Semantic Search"
 OTHERS = (
     "Clustering Embeddings",
@@ -27,41 +27,10 @@ OTHERS = (
     "Using Prompts with Models",
     "Model Saving and Loading",
 )
-LEFT_OUT = ("push_to_hub", "my-username/my-model", "onnx")
-"""Statements with these in them need the Hub or another backend, and are not part of this version."""
-
-Run = Callable[[str], tuple[dict[str, Any], str]]
-
-
-def sections() -> dict[str, str]:
-    """Title -> all Python of the section, each block on the lines where it stands in the description."""
-    if not DESCRIPTION.is_file():
-        pytest.skip(f"the system description is not beside the checkout: {DESCRIPTION}")
-    text = DESCRIPTION.read_text(encoding="utf-8")
-    heads = list(re.finditer(r"^## (.+)$", text, re.MULTILINE))
-    found = {}
-    for head, following in zip(heads, [*heads[1:], None], strict=True):
-        end = len(text) if following is None else following.start()
-        code = ""
-        for block in re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL).finditer(text, head.end(), end):
-            line = text.count("\n", 0, block.start(1))
-            code += "\n" * (line - code.count("\n")) + block[1]
-        found[head[1]] = code
-    return found
 
 
 def dense_titles(titles: list[str]) -> list[str]:
     return [*titles[titles.index(FIRST) : titles.index(LAST) + 1], *OTHERS]
-
-
-def without_other_parts(code: str) -> str:
-    """Blank the statements of ``LEFT_OUT``; all others stay as they are, on their lines."""
-    lines = code.splitlines()
-    for statement in ast.parse(code).body:
-        if any(word in (ast.get_source_segment(code, statement) or "") for word in LEFT_OUT):
-            for number in range(statement.lineno - 1, statement.end_lineno or statement.lineno):
-                lines[number] = ""
-    return "\n".join(lines)
 
 
 @pytest.fixture
@@ -73,13 +42,12 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """
     import tiny
 
-    commit = "0123456789" * 4
-    repository = tmp_path / "cache" / "models--sentence-transformers--all-mpnet-base-v2"
-    tiny.build_with_pooling("mpnet", repository / "snapshots" / commit, "mean")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
-    monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    serve(
+        tmp_path / "cache",
+        "sentence-transformers/all-mpnet-base-v2",
+        lambda folder: tiny.build_with_pooling("mpnet", folder, "mean"),
+        monkeypatch,
+    )
     if not torch.cuda.is_available():
         constructor = SentenceTransformer.__init__
 
@@ -98,20 +66,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
-    """``run(title)``: run a section in an empty folder; its names and what it printed."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run_section(title: str) -> tuple[dict[str, Any], str]:
-        names: dict[str, Any] = {"__name__": "snippet"}
-        exec(compile(without_other_parts(sections()[title]), str(DESCRIPTION), "exec"), names)
-        return names, capsys.readouterr().out
-
-    return run_section
-
-
-def numbers(text: str) -> list[float]:
-    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+    return runner(tmp_path / "here", monkeypatch, capsys)
 
 
 # --- the extraction itself

@@ -147,22 +147,34 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def build(family: str, folder: str | Path) -> Path:
+def build(
+    family: str,
+    folder: str | Path,
+    *,
+    model_class: str | None = None,
+    settings: dict[str, Any] | None = None,
+    tokenizer: Tokenizer | None = None,
+    adjust: Callable[[torch.nn.Module], None] | None = None,
+) -> Path:
     """Write the small model of ``family`` (a key of ``FAMILIES``) into ``folder`` and return the folder.
 
-    No ``modules.json``: an encoder opens it with its default modules.
+    No ``modules.json``: an encoder opens it with its default modules. ``model_class``, ``settings`` (config values) and
+    ``tokenizer`` replace or extend those of the family; ``adjust`` changes the model after its weights were filled.
     """
     import transformers
 
     kind = FAMILIES[family]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = kind.tokenizer()
+    tokenizer = tokenizer or kind.tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(kind))
-    config = transformers.AutoConfig.for_model(kind.model_type, **_model_settings(kind, tokenizer))
-    model = getattr(transformers, kind.model_class)(config)
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(kind))
+    values = _model_settings(kind, tokenizer) | (settings or {})
+    config = transformers.AutoConfig.for_model(kind.model_type, **values)
+    model = getattr(transformers, model_class or kind.model_class)(config)
     set_weights(model, family)
+    if adjust is not None:
+        adjust(model)
     model.save_pretrained(folder)
     return folder
 
@@ -172,20 +184,20 @@ def build_with_pooling(family: str, folder: str | Path, mode: str, *, include_pr
 
     folder = build(family, folder)
     parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    _write_json(
+    write_json(
         folder / "modules.json",
         [
             {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{name}"}
             for at, (path, name) in enumerate(parts)
         ],
     )
-    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": WINDOW, "do_lower_case": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": WINDOW, "do_lower_case": False})
     width = json.loads((folder / "config.json").read_text("utf-8"))["hidden_size"]
     pooling = {"word_embedding_dimension": width, "include_prompt": include_prompt}
     pooling |= {f"pooling_mode_{name}": name == _OLD_KEYS[mode] for name in _OLD_KEYS.values()}
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-    _write_json(
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+    write_json(
         folder / "config_sentence_transformers.json",
         {
             "__version__": {},
@@ -258,5 +270,5 @@ def _model_settings(kind: Family, tokenizer: Tokenizer) -> dict[str, Any]:
     return settings
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,33 +16,46 @@ from torch import Tensor
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.linear import normalise, scratch
 from sentence_transformers.backend.native.weights import Layer
-from sentence_transformers.ops.tokens import Group
+from sentence_transformers.ops.tokens import Group, TokenIds
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, (N, head_width)
+End = Literal["first", "last"]  # of a sequence
 
 
 class Masks:
-    """Attention masks of one batch, by sequence length and window; made once, used by all layers."""
+    """Attention masks of one batch, by group of sequences and window; made once, used by all layers."""
 
-    def __init__(self, spec: Spec, relative_bias: Tensor | None, like: Tensor) -> None:
-        self.spec, self.relative_bias, self.like = spec, relative_bias, like
+    def __init__(self, spec: Spec, relative_bias: Tensor | None, tokens: TokenIds, like: Tensor) -> None:
+        self.spec, self.relative_bias, self.visible, self.like = spec, relative_bias, tokens.visible, like
         self._made: dict[tuple[int, int | None], Tensor | None] = {}
 
-    def get(self, length: int, window: int | None) -> Tensor | None:
-        """(T, T) bool, True = visible; or (heads, T, T) float to add; None when nothing is hidden or added."""
+    def get(self, group: Group, window: int | None) -> Tensor | None:
+        """(T, T) bool, True = visible; or (heads, T, T) float to add; None when nothing is hidden or added.
+
+        Either has one more dimension in front, the sequences, where some tokens are invisible.
+        """
+        length = group.length
         key = (length, window if window is not None and window < length else None)
         if key not in self._made:
             self._made[key] = self._make(*key)
-        return self._made[key]
+        mask = self._made[key]
+        if self.visible is None:
+            return mask
+        seen = torch.tensor(self.visible[group.first : group.first + group.count], device=self.like.device)
+        keys = (torch.arange(length, device=self.like.device) < seen[:, None])[:, None, None]  # (count, 1, 1, T)
+        if mask is None:
+            return keys
+        return mask & keys if mask.dtype is torch.bool else mask.masked_fill(~keys, -torch.inf)
 
     def _make(self, length: int, window: int | None) -> Tensor | None:
         if self.relative_bias is not None:
             return relative_position_bias(self.relative_bias, length).to(self.like.dtype)
-        if window is None:
+        hides = self.visible is not None and self.spec.causal  # torch takes a mask or is_causal, not both
+        if window is None and not hides:
             return None
         place = torch.arange(length, device=self.like.device)
         distance = place[:, None] - place[None, :]  # query minus key
-        visible = distance.abs() < window
+        visible = distance.abs() < (length if window is None else window)
         return visible & (distance >= 0) if self.spec.causal else visible
 
 
@@ -91,8 +105,12 @@ def attend(
     masks: Masks,
     window: int | None,
     rotation: Rotation | None,
+    end: End | None = None,
 ) -> Tensor:
-    """qkv (N, (heads + 2 kv_heads) * head_width) -> context (N, heads * head_width), perhaps in a scratch buffer."""
+    """qkv (N, (heads + 2 kv_heads) * head_width) -> context (N, heads * head_width), perhaps in a scratch buffer.
+
+    With ``end``, the context of the first or last token of every sequence only: (B, heads * head_width).
+    """
     tokens, width = qkv.shape[0], spec.heads * spec.head_width
     plain = rotation is None and layer.query_norm is None and spec.kv_heads == spec.heads
     parts = () if plain else _parts(spec, layer, qkv, rotation)
@@ -105,10 +123,16 @@ def attend(
             q, k, v = qkv[rows].view(*shape, 3, spec.heads, spec.head_width).permute(2, 0, 3, 1, 4)
         else:
             q, k, v = (part[rows].view(*shape, spec.heads, spec.head_width).transpose(1, 2) for part in parts)
-        mask = masks.get(group.length, window)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=spec.causal and mask is None)
+        mask, causal = masks.get(group, window), spec.causal
+        if end is not None:
+            place = slice(0, 1) if end == "first" else slice(group.length - 1, None)
+            q, mask = q[:, :, place], None if mask is None else mask[..., place, :]
+            causal = causal and end == "first"  # the last token sees all, and torch counts from the first
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
         outputs.append(mixed.transpose(1, 2).reshape(-1, width))
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, out=scratch.take("context", tokens, width, qkv))
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.cat(outputs, out=scratch.take("context", sum(map(len, outputs)), width, qkv))
 
 
 def _parts(spec: Spec, layer: Layer, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:

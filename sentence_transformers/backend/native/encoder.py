@@ -5,29 +5,34 @@ Inference only: it writes into buffers and must run without gradients. Knows not
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sentence_transformers.backend.native.attention import Masks, attend, rotations
+from sentence_transformers.backend.native.attention import End, Masks, attend, rotations
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.linear import activate_, add_linear_, linear_into, normalise
 from sentence_transformers.backend.native.weights import Layer, Norm, Weights
 from sentence_transformers.ops.tokens import TokenIds
 
 
-def encode(spec: Spec, weights: Weights, tokens: TokenIds, all_layers: bool = False) -> list[Tensor]:
+def encode(
+    spec: Spec, weights: Weights, tokens: TokenIds, all_layers: bool = False, only: End | None = None
+) -> list[Tensor]:
     """Token ids -> hidden states.
 
     Args:
         spec, weights: the network.
         tokens: N ids of B sequences, on the device of the weights.
         all_layers: also return the embedding output and every layer's output.
+        only: "first" or "last": compute the output of this token of every sequence alone, which saves most of the
+            last layer. No sequence may be empty.
 
-    Returns: a list of (N, width) tensors; the last one is the output of the network.
+    Returns: a list of (N, width) tensors; the last one is the output of the network, (B, width) with ``only``.
     Raises: ValueError if a sequence is longer than the table of positions.
     """
     x = _embed(spec, weights, tokens)
-    masks = Masks(spec, weights.relative_bias, x)
+    masks = Masks(spec, weights.relative_bias, tokens, x)
     turns = rotations(spec.thetas, tokens.positions(), spec.head_width, x.dtype) if spec.thetas else {}
     states = []
     for i, layer in enumerate(weights.layers):
@@ -35,10 +40,12 @@ def encode(spec: Spec, weights: Weights, tokens: TokenIds, all_layers: bool = Fa
             states.append(x.clone())  # the layers below add to x in place
         window = spec.windows[i] if spec.windows else None
         rotation = turns[spec.thetas[i]] if turns else None
+        end = only if i == spec.layers - 1 else None
 
         y = _norm(spec, x, layer.attention_norm) if spec.norm_first else x
         qkv = linear_into("wide", y, layer.qkv)
-        x = add_linear_(x, attend(spec, layer, qkv, tokens.groups, masks, window, rotation), layer.out)
+        context = attend(spec, layer, qkv, tokens.groups, masks, window, rotation, end)
+        x = add_linear_(x if end is None else _ends(x, tokens, end), context, layer.out)
         x = x if spec.norm_first else _norm(spec, x, layer.attention_norm)
 
         y = _norm(spec, x, layer.mlp_norm) if spec.norm_first else x
@@ -46,6 +53,14 @@ def encode(spec: Spec, weights: Weights, tokens: TokenIds, all_layers: bool = Fa
         x = x if spec.norm_first else _norm(spec, x, layer.mlp_norm)
     states.append(_norm(spec, x, weights.final_norm))
     return states
+
+
+def _ends(x: Tensor, tokens: TokenIds, end: End) -> Tensor:
+    """(N, width) -> (B, width): the first or last token of every sequence."""
+    stops = torch.tensor(tokens.lengths, device=x.device).cumsum(0)
+    if end == "last":
+        return x[stops - 1]
+    return x[torch.cat((stops.new_zeros(1), stops[:-1]))]
 
 
 def _embed(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sentence_transformers.backend.native.heads import FEATURES, Head, read_head
+
 Config = Mapping[str, Any]
 
 
@@ -69,6 +71,7 @@ class Spec:
     mlp_bias: bool = True
     norm_bias: bool = True
     first_norm: bool = True  # False: layer 0 has no norm before attention (ModernBERT)
+    head: Head | None = None
     names: Names = field(repr=False, default=None)  # type: ignore[assignment]
 
     @property
@@ -316,8 +319,11 @@ FAMILIES: dict[str, tuple[Callable[[Config], Spec], Names]] = {
 }
 
 
-def read_spec(config: Config) -> Spec:
+def read_spec(config: Config, task: str = FEATURES) -> Spec:
     """The spec of a network from its ``config.json``.
+
+    Args:
+        task: "feature-extraction", or one of ``heads.HEADS``.
 
     Raises:
         Unsupported: the architecture, or one of its options, is not in the table.
@@ -334,10 +340,14 @@ def read_spec(config: Config) -> Spec:
     reader, names = FAMILIES[kind]
     try:
         spec = reader(config)
+        head = read_head(task, kind, config, spec.width, spec.embedding_width)
     except (KeyError, TypeError, ZeroDivisionError) as odd:  # transformers reads it, or says what is wrong with it
         raise Unsupported(f"a config.json without what the table needs ({odd!r})") from odd
-    if spec.activation not in ACTIVATIONS:
-        raise Unsupported(f"activation {spec.activation!r}")
+    for activation in (spec.activation, *([head.activation] if head else [])):
+        if activation not in ACTIVATIONS:
+            raise Unsupported(f"activation {activation!r}")
+    if head is None and task != FEATURES:
+        raise Unsupported(f"{kind} for {task}")
     if spec.embedding_width == spec.width:
         names = replace(names, embedding_projection=None)
-    return replace(spec, names=names)
+    return replace(spec, names=names, head=head)

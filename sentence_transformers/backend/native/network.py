@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.native import encoder, weights
+from sentence_transformers.backend.native import encoder, logits, weights
 from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
+from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint
+from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import TokenIds
 
-IGNORABLE = ("pooler.",)  # parameters of a live model that no hidden state depends on
 LIBRARIES = ("transformers.", "torch.")  # whose modules compute what the config says; anybody else's may not
 
 
@@ -34,17 +35,20 @@ class NativeNetwork:
         return {**vars(self), "stored": None}  # a copy reads the folder again, should it ever be saved
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None) -> NativeNetwork:
+    def load(
+        cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None, task: str = FEATURES
+    ) -> NativeNetwork:
         """Read the weights of a model folder.
 
         Args:
+            task: "feature-extraction", or one with a head (see ``heads.HEADS``).
             dtype: the type to compute in; None takes the type named in the config, else that of the weights.
 
         Raises:
-            Unsupported: the network is not in the table.
+            Unsupported: the network is not in the table, or the folder has no head for the task.
             ModelFileError: a weights file is absent or damaged, or a tensor is missing or of another shape.
         """
-        spec = read_spec(config)
+        spec = read_spec(config, task)
         path = checkpoint.find_weights(folder)
         state = checkpoint.read_weights(path)
         parts = weights.from_state(spec, state, path, by_columns=dtype in (None, torch.float32))
@@ -70,6 +74,10 @@ class NativeNetwork:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             return encoder.encode(self.spec, self.weights, tokens.to(self.device), all_layers)
 
+    def logits(self, tokens: TokenIds) -> Tensor | Projected:
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return logits.logits(self.spec, self.weights, tokens.to(self.device))
+
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
         self.weights = weights.convert(self.weights, change)
 
@@ -82,8 +90,8 @@ class Adopted:
     patched or removed layers) has no native engine, and ``current`` says so.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, task: str = FEATURES) -> None:
+        self.model, self.task = model, task
         self._made_of = {name: type(module) for name, module in model.named_modules()}
         self._forget()
 
@@ -94,7 +102,7 @@ class Adopted:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has parameters of its own, so its engine is made anew; locks cannot be copied."""
-        return {"model": self.model, "_made_of": self._made_of}
+        return {"model": self.model, "task": self.task, "_made_of": self._made_of}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -104,7 +112,7 @@ class Adopted:
         """The engine for the model as it is now, or None if the model is no longer one of the table."""
         with self._lock:
             if self._seen != fingerprint(self.model):
-                self._network = _adopt(self.model) if self._is_as_made() else None
+                self._network = _adopt(self.model, self.task) if self._is_as_made() else None
                 self._seen = fingerprint(self.model)
             return self._network
 
@@ -128,14 +136,15 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     return parameters, touched, tuple((name, type(module)) for name, module in modules)
 
 
-def _adopt(model: nn.Module) -> NativeNetwork | None:
-    parameters = {name: p for name, p in model.named_parameters() if not any(part in name for part in IGNORABLE)}
-    if fingerprint(model)[1] or not all(p.is_floating_point() for p in parameters.values()):
+def _adopt(model: nn.Module, task: str) -> NativeNetwork | None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))  # whichever name of a shared one is asked for
+    kinds = (p.is_floating_point() for name, p in parameters.items() if weights.matters(name))
+    if fingerprint(model)[1] or not all(kinds):
         return None
     try:
-        spec = read_spec(model.config.to_dict())  # type: ignore[operator, union-attr]
+        spec = read_spec(model.config.to_dict(), task)  # type: ignore[operator, union-attr]
         with torch.inference_mode(False):  # the parameters become views of these tensors, and may be trained later
-            parts, used = weights.adopt(spec, parameters, Path(type(model).__name__))
+            parts, unused = weights.adopt(spec, parameters, Path(type(model).__name__))
     except (Unsupported, ModelFileError):
         return None
-    return NativeNetwork(spec, parts) if used == set(parameters) else None
+    return None if any(map(weights.matters, unused)) else NativeNetwork(spec, parts)

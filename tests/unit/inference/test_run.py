@@ -109,9 +109,15 @@ def test_window_knows_where_repeats_go() -> None:
     assert (window.copies.tolist(), window.copied.tolist()) == ([12, 13], [10, 10])
 
 
+def test_window_takes_each_pair_of_texts_once() -> None:
+    window = Window.of([("a", "b"), ["a", "b"], ("b", "a"), "a"], 5, distinct=True)
+    assert window.inputs == [("a", "b"), ("b", "a"), "a"]
+    assert (window.copies.tolist(), window.copied.tolist()) == ([6], [5])
+
+
 def test_window_of_other_things_than_texts_copies_nothing() -> None:
-    pairs = [("a", "b"), ("a", "b")]
-    assert Window.of(pairs, 0, distinct=True).inputs == pairs
+    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "a"}]
+    assert Window.of(messages, 0, distinct=True).inputs == messages
     assert Window.of(["a", "a"], 0, distinct=False).inputs == ["a", "a"]
 
 

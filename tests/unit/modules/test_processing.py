@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
-from sentence_transformers.modules.processing import TextProcessor, _Rows, longest_first, pad_rows
+from sentence_transformers.modules.processing import (
+    PAIR_TRUNCATIONS,
+    TextProcessor,
+    TokenTable,
+    kept_of_pairs,
+    longest_first,
+    pad_rows,
+    spans,
+    starts_of,
+)
 from sentence_transformers.ops.tokens import TokenIds
 
 _LINE = "the cat sat on the mat and the dog sat by the door lake sea water river high mountains x7 #tag (q)"
@@ -106,7 +115,7 @@ def test_longest_first_keeps_as_many_as_the_library(first: int, second: int, roo
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_longest_first_takes_from_the_longer_one(first: int, second: int, room: int) -> None:
-    one, two = longest_first(first, second, room)
+    one, two = (int(kept[0]) for kept in longest_first(np.array([first]), np.array([second]), room))
     assert 0 <= one <= first
     assert 0 <= two <= second
     assert one + two == min(room, first + second)
@@ -139,6 +148,39 @@ def test_any_pair(kind: str, inputs: list[tuple[str, str]], limit: int) -> None:
     assert types_of(table) == [encoding.type_ids for encoding in wanted]
 
 
+def test_pairs_that_share_texts_are_as_each_alone() -> None:
+    """A reranker sends the same query with many passages; each different text is tokenised once."""
+    seed = random.Random(13)
+    queries, passages = ([some_text(seed, seed.randrange(0, 20)) for _ in range(count)] for count in (4, 9))
+    pairs = [(seed.choice(queries + passages), seed.choice(passages)) for _ in range(80)]
+    for side in ("left", "right"):
+        found = processor("bert", 16, side)
+        table = found(pairs)
+        assert rows_of(table) == [rows_of(found([pair]))[0] for pair in pairs]
+        assert types_of(table) == [types_of(found([pair]))[0] for pair in pairs]
+
+
+def test_a_text_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = processor("bert", 16)
+    encode, seen = found._encode, list[str]()
+
+    def watched(texts: list[str], special: bool) -> Any:
+        seen.extend(texts)
+        return encode(texts, special)
+
+    monkeypatch.setattr(found, "_encode", watched)
+    found([("a", "b"), ("a", "c"), ("b", "a"), ("a", "b")])
+    assert seen == ["a", "b", "c"]
+
+
+def test_pairs_of_a_tokenizer_without_special_tokens() -> None:
+    found = processor("gpt2", 8)
+    table = found([("the cat", "the dog"), ("", ""), ("the cat", "")])
+    assert rows_of(table) == [
+        encoding.ids for encoding in rust("gpt2").encode_batch([("the cat", "the dog"), ("", ""), ("the cat", "")])
+    ]
+
+
 def test_segments_that_a_template_gives_to_special_tokens() -> None:
     """XLNet: the classifier token comes last and is a segment of its own."""
     tokenizer = fresh("xlm-roberta")
@@ -155,6 +197,83 @@ def test_segments_that_a_template_gives_to_special_tokens() -> None:
 def test_texts_without_segments_have_no_type_ids() -> None:
     assert processor("bert")(["a cat"]).types is None
     assert processor("bert", with_types=False)([("a", "b")]).types is None
+
+
+# --- which text of a pair is cut --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 40), st.sampled_from(["right", "left"]))
+@pytest.mark.parametrize("truncation", ["only_first", "only_second"])
+def test_cutting_one_text_keeps_as_many_as_the_library(
+    truncation: Any, first: int, second: int, room: int, side: Any
+) -> None:
+    """The library fails where the text that is cut would have no token left; there, longest_first is used."""
+    pair = ("x " * first, "y " * second)
+    theirs = fresh("bert")
+    whole = first if truncation == "only_second" else second
+    policy = truncation if whole < room or first + second <= room else "longest_first"
+    theirs.enable_truncation(room + 3, strategy=policy, direction=side)
+    table = processor("bert", room + 3, side)([pair], truncation=truncation)
+    assert rows_of(table) == [theirs.encode(*pair).ids]
+    assert types_of(table) == [theirs.encode(*pair).type_ids]
+    assert table.truncated == (first + second > room)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "sizes", "kept"),
+    [
+        ("longest_first", (4, 20), (4, 6)),
+        ("longest_first", (20, 20), (5, 5)),
+        ("longest_first", (3, 4), (3, 4)),
+        ("only_second", (8, 20), (8, 2)),
+        ("only_second", (9, 20), (9, 1)),
+        ("only_second", (10, 20), (5, 5)),  # no room for one token of the second
+        ("only_second", (20, 3), (7, 3)),
+        ("only_second", (10, 0), (10, 0)),
+        ("only_second", (2, 5), (2, 5)),
+        ("only_first", (20, 8), (2, 8)),
+        ("only_first", (20, 9), (1, 9)),
+        ("only_first", (20, 10), (5, 5)),
+        ("only_first", (3, 20), (3, 7)),
+        ("only_first", (0, 10), (0, 10)),
+    ],
+)
+def test_what_is_kept_of_a_pair(truncation: Any, sizes: tuple[int, int], kept: tuple[int, int]) -> None:
+    """Ten tokens of room."""
+    one, two = kept_of_pairs(np.array([sizes[0]]), np.array([sizes[1]]), 10, truncation)
+    assert (one.tolist(), two.tolist()) == ([kept[0]], [kept[1]])
+
+
+def test_pairs_of_one_call_are_cut_each_by_its_own_lengths() -> None:
+    pairs = [("x " * a, "y " * b) for a in range(0, 14, 3) for b in range(0, 14, 3)]
+    found = processor("bert", 11)
+    for truncation in PAIR_TRUNCATIONS:
+        table = found(pairs, truncation=truncation)
+        assert rows_of(table) == [rows_of(found([pair], truncation=truncation))[0] for pair in pairs]
+        assert list(table.cut) == [i for i, (a, b) in enumerate(pairs) if (len(a) + len(b)) // 2 > 8]
+
+
+@pytest.mark.parametrize("truncation", ["only_first", "only_second"])
+def test_a_text_alone_is_cut_whatever_is_said_of_pairs(truncation: Any) -> None:
+    found = processor("bert", 6)
+    inputs = ["x " * 20, ("x x", "y " * 20), "x"]
+    table = found(inputs, truncation=truncation)
+    assert (table.sizes.tolist(), list(table.cut)) == ([6, 6, 3], [0, 1])
+    assert rows_of(table)[0] == rows_of(found(inputs))[0]
+
+
+def test_a_pair_cut_at_the_left() -> None:
+    found = processor("bert", 9, "left")
+    ids = dict(zip("abcdefgh", rows_of(found(["a b c d e f g h"], limit=99))[0][1:-1], strict=True))
+    rows = rows_of(found([("a b", "c d e f g h")], truncation="only_second"))
+    assert rows == [[2, ids["a"], ids["b"], 3, *(ids[letter] for letter in "efgh"), 3]]
+
+
+def test_a_truncation_that_does_not_exist() -> None:
+    wanted = "truncation must be one of 'longest_first', 'only_first', 'only_second'; got 'only_secnd'.*'only_second'"
+    with pytest.raises(ValueError, match=wanted):
+        processor("bert")(["a cat"], truncation="only_secnd")  # type: ignore[arg-type]
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -322,14 +441,36 @@ def test_a_giant_is_cut_to_a_length_that_depends_on_the_limit_alone() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=8), st.randoms())
 def test_take_gives_the_asked_inputs_in_the_asked_order(rows: list[list[int]], chance: random.Random) -> None:
-    found = processor("bert")
-    table = found._table(_Rows(rows, rows, []), None)
+    flat = np.array([number for row in rows for number in row], dtype=np.int64)
+    table = TokenTable(flat, starts_of(np.array([len(row) for row in rows])), flat, [], None)
     order = [chance.randrange(len(rows)) for _ in range(chance.randrange(6))]
     batch = table.take(np.array(order, dtype=np.int64))
     assert batch.lengths == tuple(len(rows[row]) for row in order)
     assert batch.ids.tolist() == [number for row in order for number in rows[row]]
     assert batch.type_ids is not None
     assert batch.type_ids.tolist() == batch.ids.tolist()
+
+
+def test_take_hands_on_what_is_visible() -> None:
+    ids = np.arange(6)
+    table = TokenTable(ids, np.array([0, 1, 3, 6]), None, [], None, visible=np.array([1, 1, 2]))
+    assert table.take(np.array([2, 0])).visible == (2, 1)
+    assert TokenTable(ids, table.starts, None, [], None).take(np.array([2, 0])).visible is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 6)), max_size=8))
+def test_spans(parts: list[tuple[int, int]]) -> None:
+    begins, lengths = (np.array([part[i] for part in parts], dtype=np.int64) for i in (0, 1))
+    assert spans(begins, lengths).tolist() == [i for begin, length in parts for i in range(begin, begin + length)]
+
+
+@pytest.mark.parametrize(("side", "mask"), [("right", [[1, 1, 0], [1, 0, 0]]), ("left", [[1, 1, 0], [0, 1, 0]])])
+def test_the_mask_is_0_at_tokens_that_are_not_looked_at(side: Any, mask: list[list[int]]) -> None:
+    found = TextProcessor(fresh("bert"), padding_side=side)
+    features = found.pad(TokenIds(torch.tensor([5, 6, 7, 8, 9]), (3, 2), None, (2, 1)))
+    assert features["attention_mask"].tolist() == mask
+    assert features["attention_mask"].dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -411,5 +552,6 @@ def test_texts_and_pairs_of_one_call_are_tokenised_as_alone() -> None:
     mixed = ["a cat", ("the dog " * 20, "runs"), "b " * 40, ("x", "y")]
     table = found(mixed)
     assert list(table.cut) == [1, 2]
+    assert [set(types) for types in types_of(table)] == [{0}, {0, 1}, {0}, {0, 1}]
     for i, item in enumerate(mixed):
         assert table.take(np.array([i])).ids.tolist() == found([item]).ids.tolist()

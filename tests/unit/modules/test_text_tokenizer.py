@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.errors import ModelFileError
-from sentence_transformers.modules.text_tokenizer import TextTokenizer, limit_of
+from sentence_transformers.modules.text_tokenizer import Limits, TextTokenizer, limits_of
 from sentence_transformers.modules.tokenizer_files import as_limit, check_present, read
 
 TinyFolder = Callable[[str], Path]
@@ -412,16 +412,42 @@ def test_many_threads_ask_for_the_transformers_tokenizer_at_once(folder: Callabl
         ([{}], None),
         ([{"text": {"max_length": 7}}], 7),
         ([{"common": {"max_length": 7}}, {"text": {"max_length": 5}}], 5),
+        ([{"common": {"max_length": 5}, "text": {"max_length": 7}}], 5),
+        ([{"text": {"max_length": 7}}, {"text": {"max_length": None}}], None),
         ([{"text": {"max_length": 7, "padding": "max_length"}}, {}], 7),
         ([{"text": {"truncation": False}}], 10**9),
+        ([{"text": {"truncation": None}}], 10**9),
+        ([{"text": {"truncation": "do_not_truncate"}}], 10**9),
+        ([{"text": {"truncation": False}}, {"text": {"max_length": 5}}], 10**9),
+        ([{"text": {"truncation": False, "max_length": 5}}, {"text": {"truncation": True}}], 5),
     ],
 )
-def test_limit_of_processing_settings(settings: list[dict[str, Any]], limit: int | None) -> None:
-    assert limit_of(*settings) == limit
+def test_the_limit_of_processing_settings(settings: list[dict[str, Any]], limit: int | None) -> None:
+    assert limits_of(*settings) == Limits(limit, "longest_first")
+
+
+@pytest.mark.parametrize(
+    ("settings", "truncation"),
+    [
+        ([{"text": {"truncation": True}}], "longest_first"),
+        ([{"text": {"truncation": "longest_first"}}], "longest_first"),
+        ([{"text": {"truncation": "only_second"}}], "only_second"),
+        ([{"common": {"truncation": "only_first"}, "text": {"truncation": "only_second"}}], "only_first"),
+        ([{"common": {"truncation": "only_first"}}, {"text": {"truncation": "only_second"}}], "only_second"),
+        ([{"text": {"truncation": "only_first"}}, {"text": {"max_length": 7}}], "only_first"),
+    ],
+)
+def test_the_truncation_of_processing_settings(settings: list[dict[str, Any]], truncation: str) -> None:
+    assert limits_of(*settings).truncation == truncation
+
+
+def test_a_truncation_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"truncation must be one of .* got 'only_secnd'.*Did you mean 'only_second'"):
+        limits_of({"text": {"truncation": "only_secnd"}})
 
 
 def test_settings_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    assert limit_of({"text": {"stride": 3}, "image": {"max_pixels": 9}}) is None
+    assert limits_of({"text": {"stride": 3}, "image": {"max_pixels": 9}}).max_length is None
     assert "text.stride" in caplog.text and "image.max_pixels" in caplog.text
 
 

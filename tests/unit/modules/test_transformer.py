@@ -247,7 +247,7 @@ def test_unknown_arguments_are_refused(tiny_folder: TinyFolder) -> None:
         Transformer(str(tiny_folder("bert")), max_length=5)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize(("name", "value"), [("transformer_task", "text-generation"), ("backend", "tensorflow")])
+@pytest.mark.parametrize(("name", "value"), [("transformer_task", "any-to-any"), ("backend", "tensorflow")])
 def test_unknown_choices_are_refused(name: str, value: str, tiny_folder: TinyFolder) -> None:
     with pytest.raises(ValueError, match=value):
         Transformer(str(tiny_folder("bert")), **{name: value})  # type: ignore[arg-type]
@@ -308,3 +308,14 @@ def test_opening_warns_of_nothing(tiny_folder: TinyFolder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Transformer(str(tiny_folder("bert"))).preprocess(["a cat"])
+
+
+def test_the_old_class_for_masked_words_is_a_transformer_with_that_task(tmp_path: Path) -> None:
+    import tiny_heads
+    from sentence_transformers.sparse_encoder.modules import MLMTransformer
+
+    module = MLMTransformer(str(tiny_heads.build_masked("bert", tmp_path)))
+    assert module.transformer_task == "fill-mask"
+    with torch.no_grad():
+        logits = module(module.preprocess(["a text"]))["token_embeddings"]
+    assert logits.shape == (1, 7, module.pretrained.config["vocab_size"])

@@ -107,7 +107,7 @@ def test_zero_rows_are_padding_in_a_padded_tensor_but_tokens_in_a_list() -> None
 
 
 def test_a_document_without_tokens_ranks_below_all(caplog: pytest.LogCaptureFixture) -> None:
-    module._warn_no_tokens.cache_clear()
+    module.warn_no_tokens.cache_clear()
     documents = [DOCUMENTS[0], torch.zeros(0, 2)]
     with caplog.at_level(logging.WARNING):
         assert maxsim(QUERIES, documents)[:, 1].tolist() == [-1e9, -1e9]

@@ -1,0 +1,78 @@
+"""``encode_query`` and ``encode_document``, made once for all encoders from their ``encode``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sentence_transformers.modules.parts import renamed_arguments
+
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+def encode_query(encode: Callable[..., Any]) -> Any:
+    """The method for the short side of a search, with the arguments of ``encode``."""
+
+    @renamed_arguments(sentences="inputs")
+    def method(
+        self: Any,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if prompt_name is None and prompt is None and "query" in self.prompts:
+            prompt_name = "query"
+        return self.encode(inputs, prompt_name, prompt, *args, **_with_task("query", kwargs))
+
+    method.__doc__ = (
+        """``encode`` for the short side of a search: the prompt "query" unless another is given, and task "query"."""
+    )
+    return _like(encode, method, "encode_query")
+
+
+def encode_document(encode: Callable[..., Any]) -> Any:
+    """The method for what is searched, with the arguments of ``encode``."""
+
+    @renamed_arguments(sentences="inputs")
+    def method(
+        self: Any,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if prompt_name is None and prompt is None:
+            prompt_name = document_prompt(self.prompts)
+        return self.encode(inputs, prompt_name, prompt, *args, **_with_task("document", kwargs))
+
+    method.__doc__ = """``encode`` for what is searched: a prompt for documents unless another is given, and task "document".
+
+        The prompt is named "document", "passage" or "corpus". The first of the three names that has a text wins; a name without one counts only if no other is there.
+        """
+    return _like(encode, method, "encode_document")
+
+
+def document_prompt(prompts: Mapping[str, str]) -> str | None:
+    """The name of the prompt for documents: the first that has a text, else the first there is."""
+    present = [name for name in DOCUMENT_PROMPTS if name in prompts]
+    return next((name for name in present if prompts[name]), present[0] if present else None)
+
+
+def _with_task(task: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    if "task" in kwargs:
+        raise TypeError(f"encode_{task}() is encode(..., task={task!r}); it takes no task of its own.")
+    return {**kwargs, "task": task}
+
+
+def _like(encode: Callable[..., Any], method: Any, name: str) -> Any:
+    """``method`` as if it were written out in the class, with every argument of ``encode`` but ``task``."""
+    method.__name__, method.__qualname__ = name, encode.__qualname__.replace("encode", name)
+    method.__module__ = encode.__module__
+    signature = inspect.signature(encode)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != "task"]
+    method.__signature__ = signature.replace(parameters=kept)
+    return method

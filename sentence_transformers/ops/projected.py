@@ -1,0 +1,62 @@
+"""Token vectors whose last, very wide matrix product is put off: who reduces over tokens does so block by block.
+
+A masked-LM head gives 30,522 numbers a token. All of them at once are 250 MB for 2,048 tokens, and nobody wants them:
+SPLADE wants the largest of every column. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tokens import Packed
+
+BLOCK_ELEMENTS = 2**20
+"""How many products are held at once: a block that a core reads again while it is still in its cache."""
+
+
+@dataclass(frozen=True)
+class Projected:
+    """``tokens @ weight.T + bias``, (N, V), not computed yet.
+
+    tokens: (N, D) in packed layout; weight: (V, D); bias: (V,) or None.
+    """
+
+    tokens: Packed
+    weight: Tensor
+    bias: Tensor | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.tokens.lengths
+
+    @property
+    def width(self) -> int:
+        """V."""
+        return self.weight.shape[0]
+
+    def whole(self) -> Packed:
+        """All products at once, (N, V)."""
+        return self.tokens.replace(F.linear(self.tokens.values, self.weight, self.bias))
+
+    def blocks(self, columns: int | None = None) -> Iterator[tuple[slice, Packed]]:
+        """The products of some columns after the other: the columns, and their (N, columns) values.
+
+        Args:
+            columns: how many at a time; None: as many as ``BLOCK_ELEMENTS`` allows.
+        """
+        x = self.tokens.values
+        step = columns or max(256, BLOCK_ELEMENTS // max(1, len(x)))
+        for start in range(0, self.width, step):
+            at = slice(start, min(start + step, self.width))
+            yield at, self.tokens.replace(F.linear(x, self.weight[at], None if self.bias is None else self.bias[at]))
+
+    def max(self) -> Tensor:
+        """(B, V): the largest product of every column over the tokens of a sequence; -inf without tokens."""
+        out = self.tokens.values.new_empty(len(self.lengths), self.width)
+        for at, products in Projected(self.tokens, self.weight).blocks():
+            out[:, at] = products.max()
+        return out if self.bias is None else out.add_(self.bias)  # a sum rounds monotonely: no need to add it before

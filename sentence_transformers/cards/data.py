@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from string import Template
@@ -97,7 +98,7 @@ class ModelCardData:
         """What the table of the card says about the model."""
         limit = model.max_seq_length
         return {
-            "longest input": "unlimited" if limit is None else f"{limit} tokens",
+            "longest input": "unlimited" if limit in (None, math.inf) else f"{limit} tokens",
             "prompts": f"`{json.dumps(model.prompts, ensure_ascii=False)}`",
         }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import string
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sentence_transformers.encoders.loading import architectures, bare_transformer
+from sentence_transformers.encoders.loading import architectures, bare_transformer, numbered
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.hub.json_files import read_json
 from sentence_transformers.modules.late import MultiVectorMask
@@ -27,6 +27,7 @@ from sentence_transformers.modules.transformer import Transformer
 logger = logging.getLogger(__name__)
 
 TOKENS = "token_embeddings"
+PYLATE = "ColBERT"  # the model_type of its saves
 WIDTH = 128
 QUERY_LENGTH = 32
 PYLATE_KEYS = (
@@ -52,15 +53,15 @@ def ending(skiplist: Sequence[str] | None) -> list[nn.Module]:
     return [MultiVectorMask(skiplist), Normalize(module_input_name=TOKENS)]
 
 
-def register_prefixes(transformer: Transformer, prompts: Mapping[str, str | None]) -> None:
-    """Make marks such as ``[unused0]`` at the start of a prompt one token, where the vocabulary has them as one."""
-    for prompt in prompts.values():
-        mark = (prompt or "").strip()
-        if not mark or " " in mark or transformer.text.processor is None:
-            continue
-        rust = transformer.text.processor.tokenizer
-        if rust.token_to_id(mark) is not None and len(rust.encode(mark, add_special_tokens=False).ids) > 1:
-            transformer.text.add_special_tokens([mark])
+def register_marks(transformer: Transformer, prefixes: Iterable[str | None]) -> None:
+    """Make the words of prefixes, such as ``[unused0]``, one token each where the vocabulary has them as one."""
+    if transformer.text.processor is None:
+        return
+    rust = transformer.text.processor.tokenizer
+    marks = [mark for prefix in prefixes for mark in (prefix or "").split() if rust.token_to_id(mark) is not None]
+    split = [mark for mark in dict.fromkeys(marks) if len(rust.encode(mark, add_special_tokens=False).ids) > 1]
+    if split:
+        transformer.text.add_special_tokens(split)
 
 
 # --- PyLate ----------------------------------------------------------------------------------------------------------
@@ -100,8 +101,10 @@ def from_pylate(modules: OrderedDict[str, nn.Module], config: Mapping[str, Any])
     for module in modules.values():
         if isinstance(module, Dense):
             _on_tokens(module)
+        if isinstance(module, Transformer):
+            register_marks(module, (config.get("query_prefix"), config.get("document_prefix")))
     words = config.get("skiplist_words")
-    return _numbered([*modules.values(), *ending(list(string.punctuation) if words is None else words)])
+    return numbered([*modules.values(), *ending(list(string.punctuation) if words is None else words)])
 
 
 # --- dense models ----------------------------------------------------------------------------------------------------
@@ -119,20 +122,21 @@ def from_dense(modules: OrderedDict[str, nn.Module]) -> OrderedDict[str, nn.Modu
     for module in dense:
         _on_tokens(module)
     if not dense:
-        width = next(m.get_embedding_dimension() for m in kept if isinstance(m, Transformer))
+        width = next((m.get_embedding_dimension() for m in kept if isinstance(m, Transformer)), None)
+        if width is None:
+            raise ValueError(
+                "Late interaction needs a vector for each token, so a model with a Transformer; this one consists of "
+                f"{', '.join(type(module).__name__ for module in modules.values())}."
+            )
         logger.warning("The dense model has no projection: it gets an untrained one to %d dimensions.", WIDTH)
         kept.append(projection(width))
-    return _numbered([*kept, *ending(None)])
+    return numbered([*kept, *ending(None)])
 
 
 def _on_tokens(dense: Dense) -> None:
     if dense.module_input_name == "sentence_embedding":
         dense.module_input_name = TOKENS
         dense.module_output_name = TOKENS
-
-
-def _numbered(modules: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:
-    return OrderedDict((str(i), module) for i, module in enumerate(modules))
 
 
 # --- Stanford ColBERT ------------------------------------------------------------------------------------------------
@@ -148,21 +152,24 @@ class Stanford:
     @property
     def prompts(self) -> dict[str, str]:
         """The marks that stand before queries and documents, each with the space that ends it."""
-        query, document = (
-            self.metadata.get(key, default)
-            for key, default in (("query_token_id", "[unused0]"), ("doc_token_id", "[unused1]"))
-        )
+        query, document = self._get("query_token_id", "[unused0]"), self._get("doc_token_id", "[unused1]")
         return {"query": f"{query} ", "document": f"{document} "}
+
+    def _get(self, key: str, default: Any) -> Any:
+        """A setting; one that is absent or null has its default."""
+        found = self.metadata.get(key)
+        return default if found is None else found
 
     def modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """Transformer, projection, mask, norm."""
-        length = self.metadata.get("query_maxlen", QUERY_LENGTH)
+        length = self._get("query_maxlen", QUERY_LENGTH)
         late: dict[str, Any] = {
-            "query_expansion": expand_to(length, bool(self.metadata.get("attend_to_mask_tokens", False))),
+            "query_expansion": expand_to(length, bool(self._get("attend_to_mask_tokens", False))),
             "document_length": self.metadata.get("doc_maxlen"),
         }
         transformer = bare_transformer(folder, {**settings, **late})
-        skipped = list(string.punctuation) if self.metadata.get("mask_punctuation", True) else None
+        register_marks(transformer, self.prompts.values())
+        skipped = list(string.punctuation) if self._get("mask_punctuation", True) else None
         to, width = self.weight.shape
         return [transformer, projection(width, to, self.weight), *ending(skipped)]
 

@@ -83,7 +83,7 @@ class SentenceTransformer(EmbeddingEncoder):
             self.truncate_dim = config.get("truncate_dim")
 
     def _config_to_save(self) -> dict[str, Any]:
-        config = super()._config_to_save()
+        config = {**super()._config_to_save(), "similarity_fn_name": self.similarity_fn_name}
         return config if self.truncate_dim is None else {**config, "truncate_dim": self.truncate_dim}
 
     # --- encoding ----------------------------------------------------------------------------------------------------

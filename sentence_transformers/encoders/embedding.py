@@ -50,7 +50,7 @@ class EmbeddingEncoder(Encoder):
         self._saved_similarity = saved if saved in self.similarities else None
 
     def _config_to_save(self) -> dict[str, Any]:
-        return {**super()._config_to_save(), "similarity_fn_name": self.similarity_fn_name}
+        return {**super()._config_to_save(), "similarity_fn_name": self._similarity_fn_name}
 
     # --- similarity --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -44,7 +45,7 @@ class Family(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config, card: as saved."""
+    """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config: as saved. card: of the same model, which conversions are not."""
 
     modules: OrderedDict[str, nn.Module]
     module_kwargs: dict[str, list[str]] = field(default_factory=dict)
@@ -62,11 +63,9 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
     Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
     """
     found = source.find(name, organization=family.default_huggingface_organization, **hub)
-    card_file = found.file("README.md")
-    card = card_file.read_text(encoding="utf-8", errors="replace") if card_file else None
     if found.file(MODULES_FILE) is None:
         logger.info("%s has no %s: taking it for a bare transformer.", found.folder, MODULES_FILE)
-        return Loaded(_numbered(family.default_modules(found.folder, settings)), card=card)
+        return Loaded(numbered(family.default_modules(found.folder, settings)))
     config_file = found.file(CONFIG_FILE)
     config = read_json(config_file) if config_file else {}
     check_requirements(config, str(found.name))
@@ -81,7 +80,7 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
         logger.warning("Converting a %s model to %s.", saved_type, family.model_type)
         if not family.understands(saved_type):
             backbone = found.path(entries[0].get("path", ""))
-            return Loaded(_numbered(family.default_modules(backbone, settings)), card=card)
+            return Loaded(numbered(family.default_modules(backbone, settings)))
     if defaults := family.module_defaults(config):
         settings = {**settings, "init_defaults": defaults}
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -93,6 +92,8 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
             extra[key] = list(entry["kwargs"])
     if saved_type != family.model_type:
         return Loaded(family.convert(saved_type, modules, config), config=config)
+    card_file = found.file("README.md")
+    card = card_file.read_text(encoding="utf-8", errors="replace") if card_file else None
     return Loaded(modules, extra, config, card)
 
 
@@ -112,7 +113,8 @@ def bare_transformer(folder: Path, settings: dict[str, Any], task: str = FEATURE
     return Transformer(str(folder), transformer_task=task, **given)
 
 
-def _numbered(modules: list[nn.Module]) -> OrderedDict[str, nn.Module]:
+def numbered(modules: Iterable[nn.Module]) -> OrderedDict[str, nn.Module]:
+    """Modules under the names "0", "1", ..."""
     return OrderedDict((str(i), module) for i, module in enumerate(modules))
 
 

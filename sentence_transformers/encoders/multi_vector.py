@@ -52,13 +52,6 @@ class MultiVectorEncoder(EmbeddingEncoder):
     model_card_data_class: ClassVar[Any] = MultiVectorEncoderModelCardData
     _model_card_model_id_placeholder: ClassVar[str] = "multi_vector_encoder_model_id"
 
-    def _open(self, name: str, where: Any, settings: dict[str, Any]) -> OrderedDict[str, nn.Module]:
-        modules = super()._open(name, where, settings)
-        for module in modules.values():
-            if isinstance(module, Transformer):
-                colbert.register_prefixes(module, self.prompts)
-        return modules
-
     def _settle(self, device: str | torch.device | None, explicit_dtype: bool) -> None:
         super()._settle(device, explicit_dtype)
         expands = any(isinstance(part, Transformer) and part.query_expansion for part in self.parts())
@@ -78,7 +71,7 @@ class MultiVectorEncoder(EmbeddingEncoder):
 
     def understands(self, saved_type: str) -> bool:
         """PyLate's models, and dense ones, whose modules are made to work on tokens."""
-        return saved_type in ("ColBERT", "SentenceTransformer")
+        return saved_type in (colbert.PYLATE, "SentenceTransformer")
 
     def module_defaults(self, config: dict[str, Any]) -> dict[str, Any]:
         """Lengths and query expansion, where PyLate saved them."""
@@ -88,15 +81,12 @@ class MultiVectorEncoder(EmbeddingEncoder):
         self, saved_type: str, modules: OrderedDict[str, nn.Module], config: dict[str, Any]
     ) -> OrderedDict[str, nn.Module]:
         """The modules of a PyLate or a dense model, on tokens."""
-        if saved_type == "ColBERT":
+        if saved_type == colbert.PYLATE:
             return colbert.from_pylate(modules, config)
         return colbert.from_dense(modules)
 
     def _take_config(self, config: dict[str, Any]) -> None:
         super()._take_config(colbert.with_prefixes(config))
-
-    def _config_to_save(self) -> dict[str, Any]:
-        return {**super()._config_to_save(), "similarity_fn_name": self._similarity_fn_name}
 
     # --- encoding ----------------------------------------------------------------------------------------------------
 
@@ -129,14 +119,14 @@ class MultiVectorEncoder(EmbeddingEncoder):
             prompt_name: name of a prompt in ``prompts`` to put before every input. prompt: the prompt itself; wins.
             batch_size: the most inputs that are computed together.
             show_progress_bar: None shows it where this package logs at INFO.
-            output_value: "token_embeddings"; None, all features.
+            output_value: "token_embeddings"; None, all features, as they are: what follows is for vectors.
             convert_to_numpy: arrays rather than tensors.
             device: move the model there first, for good.
             normalize_embeddings: scale every vector to length 1.
             pool, chunk_size: for several processes; not part of this version yet.
             token_pooling: fewer vectors an input, on top of what the model itself does.
             task: "query", or "document", which is also what None means.
-            ragged: one flat array with offsets (``Ragged``) rather than a list.
+            ragged: one flat array with offsets (``Ragged``) rather than a list, for a list of inputs.
             on_truncate: "warn" once per call if inputs are longer than the model reads, "error", or "ignore".
             **kwargs: extra arguments that modules of this model take.
 
@@ -168,8 +158,13 @@ class MultiVectorEncoder(EmbeddingEncoder):
             run(PaddedInputs(self), request, feature_rows, rows)
             return rows.values[0] if single else rows.values
         self._warn_if_pooled_twice(token_pooling)
-        run(self, request, lambda features: _vectors(features, normalize_embeddings, token_pooling, request), rows)
-        found = [_array(row) for row in rows.values] if convert_to_numpy else rows.values
+        # a rule that may not run in several threads at once waits for the end
+        early = token_pooling if token_pooling is not None and token_pooling.threads_safe else None
+        run(self, request, lambda features: _vectors(features, normalize_embeddings, early, request), rows)
+        found = rows.values
+        if token_pooling is not early and token_pooling is not None:
+            found = list(token_pooling.pool(found, task=request.forward_kwargs["task"]))
+        found = [_array(row) for row in found] if convert_to_numpy else found
         if single:
             return found[0]
         return self._ragged(found, convert_to_numpy) if ragged else found

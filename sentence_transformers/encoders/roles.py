@@ -14,7 +14,6 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 def encode_query(encode: Callable[..., Any]) -> Any:
     """The method for the short side of a search, with the arguments of ``encode``."""
 
-    @renamed_arguments(sentences="inputs")
     def method(
         self: Any,
         inputs: Any,
@@ -23,20 +22,18 @@ def encode_query(encode: Callable[..., Any]) -> Any:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        """``encode`` for the short side of a search: with task "query", and the prompt of that name unless another is
+        given."""
         if prompt_name is None and prompt is None and "query" in self.prompts:
             prompt_name = "query"
         return self.encode(inputs, prompt_name, prompt, *args, **_with_task("query", kwargs))
 
-    method.__doc__ = (
-        """``encode`` for the short side of a search: the prompt "query" unless another is given, and task "query"."""
-    )
     return _like(encode, method, "encode_query")
 
 
 def encode_document(encode: Callable[..., Any]) -> Any:
     """The method for what is searched, with the arguments of ``encode``."""
 
-    @renamed_arguments(sentences="inputs")
     def method(
         self: Any,
         inputs: Any,
@@ -45,14 +42,15 @@ def encode_document(encode: Callable[..., Any]) -> Any:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        """``encode`` for what is searched: with task "document", and a prompt for documents unless another is given.
+
+        That prompt is named "document", "passage" or "corpus". The first of these names that has a text wins; a name
+        without one counts only if no other is there.
+        """
         if prompt_name is None and prompt is None:
             prompt_name = document_prompt(self.prompts)
         return self.encode(inputs, prompt_name, prompt, *args, **_with_task("document", kwargs))
 
-    method.__doc__ = """``encode`` for what is searched: a prompt for documents unless another is given, and task "document".
-
-        The prompt is named "document", "passage" or "corpus". The first of the three names that has a text wins; a name without one counts only if no other is there.
-        """
     return _like(encode, method, "encode_document")
 
 
@@ -72,6 +70,7 @@ def _like(encode: Callable[..., Any], method: Any, name: str) -> Any:
     """``method`` as if it were written out in the class, with every argument of ``encode`` but ``task``."""
     method.__name__, method.__qualname__ = name, encode.__qualname__.replace("encode", name)
     method.__module__ = encode.__module__
+    method = renamed_arguments(**getattr(encode, "renamed", {}))(method)  # names the method in its warnings
     signature = inspect.signature(encode)
     kept = [parameter for parameter in signature.parameters.values() if parameter.name != "task"]
     method.__signature__ = signature.replace(parameters=kept)

@@ -16,7 +16,7 @@ from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.backend.native.heads import FILL
 from sentence_transformers.cards.data import SparseEncoderModelCardData
 from sentence_transformers.encoders.embedding import EmbeddingEncoder, width_of
-from sentence_transformers.encoders.loading import architectures, bare_transformer
+from sentence_transformers.encoders.loading import architectures, bare_transformer, numbered
 from sentence_transformers.encoders.roles import encode_document, encode_query
 from sentence_transformers.encoders.signatures import arguments_and_those_of
 from sentence_transformers.errors import positive
@@ -85,15 +85,15 @@ class SparseEncoder(EmbeddingEncoder):
         if width is None:
             raise ValueError("The dense model does not say how wide its embeddings are, so no autoencoder fits it.")
         last = SparseAutoEncoder(width, 4 * width, k=max(1, width // 4), k_aux=max(1, width // 2))
-        return OrderedDict([*modules.items(), (str(len(modules)), last)])
+        return numbered([*modules.values(), last])
 
     def _take_config(self, config: dict[str, Any]) -> None:
         super()._take_config(config)
         if self._max_active_dims is None:
-            self._max_active_dims = config.get("max_active_dims")
+            self.max_active_dims = config.get("max_active_dims")
 
     def _config_to_save(self) -> dict[str, Any]:
-        config = {**super()._config_to_save(), "similarity_fn_name": self._similarity_fn_name}
+        config = super()._config_to_save()
         return config if self.max_active_dims is None else {**config, "max_active_dims": self.max_active_dims}
 
     @property

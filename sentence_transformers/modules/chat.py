@@ -115,6 +115,8 @@ class ChatTemplate:
         return list(parts) if self.form == "structured" else "".join(part["text"] for part in parts)
 
     def _rendered(self, conversations: list[Conversation], settings: Mapping[str, Any]) -> list[str]:
+        if not conversations:
+            return []
         options = {"add_generation_prompt": False, **settings, "tokenize": False}
         return list(self.text.transformers.apply_chat_template(conversations, **options))
 

@@ -46,6 +46,7 @@ def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P
                 kwargs.setdefault(new, kwargs.pop(old))
             return function(*args, **kwargs)
 
+        call.__dict__["renamed"] = new_names
         return call
 
     return decorate

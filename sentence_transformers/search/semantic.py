@@ -28,18 +28,14 @@ ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
 GROUP = 64
 """Neighbouring scores of which first only the maximum is looked at."""
-BLOCK_ROWS, BLOCK_SCORES = 2**13, 2**23
+FIRST_ROWS = 1024
+"""So many rows of the corpus are ranked as a whole; then there is a bar for the others."""
+BLOCK_ROWS, BLOCK_SCORES = 2**12, 2**22
 """Rows of the corpus, and scores, in a product on a CPU: what is made is read again before it leaves the cache."""
 GPU_BLOCK_ROWS, GPU_BLOCK_SCORES = 2**16, 2**26
 """The same on a GPU, where a block must outweigh the start of its kernels."""
-MERGED_ROWS = 256
-"""So many queries are merged at once on a CPU: torch splits larger ones among threads, which then wait on each other."""
-FIRST_ROWS = 2048
-"""So many scores of a query are merged as a whole; then there is a bar for the others."""
-MERGED_HITS = 64
-"""A merge with a whole block takes one hit for at least so many scores, where the corpus has them."""
-BLOCK_VALUES = 2**24
-"""How many embedding values a block widened for many hits may have."""
+MOST_BLOCK_ROWS = 2**17
+"""Up to here a block holds ``top_k`` rows, so that there is a bar after the first."""
 
 
 class Hit(TypedDict):
@@ -182,38 +178,34 @@ def _block_shape(queries: int, corpus: Tensor, chunks: tuple[int, int], limit: i
     """Rows of queries and rows of the corpus in one product."""
     on_cpu = corpus.device.type == "cpu"
     block_rows, block_scores = (BLOCK_ROWS, BLOCK_SCORES) if on_cpu else (GPU_BLOCK_ROWS, GPU_BLOCK_SCORES)
-    for_hits = min(MERGED_HITS * limit, BLOCK_VALUES // max(1, corpus.shape[1]))
-    width = min(max(block_rows, for_hits), chunks[1], len(corpus))
+    width = min(max(block_rows, min(limit, MOST_BLOCK_ROWS)), chunks[1], len(corpus))
     rows = min(block_scores, chunks[0] * chunks[1]) // width
     return min(max(1, rows), queries), width
 
 
 def _search(queries: Tensor, corpus: Tensor, plan: _Plan, limit: int) -> tuple[Tensor, Tensor]:
     """Scores and ids (q, limit) of the best rows of the corpus."""
-    merged = MERGED_ROWS if corpus.device.type == "cpu" else plan.rows
-    blocks = []
-    for block in _blocks("query_embeddings", queries, plan.rows):
-        blocks.append((plan.prepare(block), [_Best(limit) for _ in range(0, len(block.values), merged)]))
+    blocks = [(plan.prepare(block), _Best(limit)) for block in _blocks("query_embeddings", queries, plan.rows)]
     for block in _blocks("corpus_embeddings", corpus, plan.width):
         prepared = plan.prepare(block)
-        for some, bests in blocks:
-            for best, scores in zip(bests, plan.score(some, prepared).split(merged), strict=True):
-                best.add(scores, block.first)
-    found = [best for _, bests in blocks for best in bests]
-    return torch.cat([best.scores for best in found]), torch.cat([best.ids for best in found])
+        for some, best in blocks:
+            best.add(plan.score(some, prepared), block.first)
+    found = [best.result() for _, best in blocks]
+    return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
 
 
 class _Best:
     """The best hits so far of some queries, best first; of equal scores the lower id is better.
 
-    Holds ``scores`` and ``ids``, (q, h) with h = min(limit, rows seen). Blocks must come in the order of the corpus:
-    a later row then never replaces one of the same score.
+    Blocks must come in the order of the corpus: a later row then never replaces one of the same score. Rows that beat
+    the bar, the last of the best, wait until they are many enough to be ranked.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.scores = torch.empty(0, 0)
+        self.scores = torch.empty(0, 0)  # (q, min(limit, rows seen)), ids likewise
         self.ids = torch.empty(0, 0, dtype=torch.int64)
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, scores: Tensor, first_id: int) -> None:
         """Take in the scores (q, c) of the rows from ``first_id`` on."""
@@ -221,16 +213,36 @@ class _Best:
         while at < width:
             seen = first_id + at
             # as many as were seen: about ``limit`` of them are among the best
-            step = min(max(seen, MERGED_HITS * self.limit, FIRST_ROWS), width - at)
-            part = scores[:, at : at + step]
+            step = min(max(seen, self.limit, FIRST_ROWS), width - at)
             if seen < self.limit or step < GROUP:
-                self._merge_all(part, seen)
+                self._rank_all(scores[:, at : at + step], seen)
             else:
                 step -= step % GROUP
-                self._merge_better(part[:, :step], seen)
+                self._keep_better(scores[:, at : at + step], seen)
             at += step
 
-    def _merge_all(self, part: Tensor, first_id: int) -> None:
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Scores and ids, (q, min(limit, rows seen))."""
+        self._rank_waiting()
+        return self.scores, self.ids
+
+    def _keep_better(self, part: Tensor, first_id: int) -> None:
+        """Let the scores (q, groups * GROUP) above the bar wait; few, so most groups are skipped."""
+        groups = part.view(len(part), -1, GROUP)
+        bar = self.scores[:, -1]
+        # not "above the bar": NaN, which is neither above nor below, must be found
+        rows, places = (groups.amax(-1) <= bar[:, None]).logical_not().nonzero(as_tuple=True)
+        near = groups[rows, places]  # (groups with hits, GROUP)
+        hits, columns = (near <= bar[rows][:, None]).logical_not().nonzero(as_tuple=True)
+        if len(hits) * 4 > part.numel():
+            self._rank_all(part, first_id)
+            return
+        self.waiting.append((rows[hits], near[hits, columns], first_id + places[hits] * GROUP + columns))
+        if sum(len(found) for found, _, _ in self.waiting) >= self.scores.numel():
+            self._rank_waiting()
+
+    def _rank_all(self, part: Tensor, first_id: int) -> None:
+        self._rank_waiting()
         _refuse_nan(part.amax(1))
         held = self.scores.shape[1]
         self.scores, columns = _stable_top(torch.cat([self.scores, part], 1) if held else part, self.limit)
@@ -239,35 +251,24 @@ class _Best:
             ids = torch.where(columns < held, self.ids.gather(1, columns.clamp(max=held - 1)), ids)
         self.ids = ids
 
-    def _merge_better(self, part: Tensor, first_id: int) -> None:
-        """Merge the scores (q, groups * GROUP) above the last of the best; few, so most groups are skipped."""
-        groups = part.view(len(part), -1, GROUP)
-        highest = groups.amax(-1)
-        _refuse_nan(highest)
-        last = self.scores[:, -1]
-        rows, places = (highest > last[:, None]).nonzero(as_tuple=True)
-        if len(rows) * 4 > highest.numel():
-            self._merge_all(part, first_id)
+    def _rank_waiting(self) -> None:
+        if not self.waiting:
             return
+        rows, scores, ids = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+        self.waiting = []
         if len(rows) == 0:
             return
-        near = groups[rows, places]  # (hit groups, GROUP)
-        hits, columns = (near > last[rows][:, None]).nonzero(as_tuple=True)
-        self._merge_hits(rows[hits], near[hits, columns], first_id + places[hits] * GROUP + columns)
-
-    def _merge_hits(self, rows: Tensor, scores: Tensor, ids: Tensor) -> None:
-        """Merge single hits, sorted by row and then id; ``rows`` may leave out queries."""
+        _refuse_nan(scores)
+        rows, order = rows.sort(stable=True)  # the ids of a row stay in order
         counts = torch.bincount(rows, minlength=len(self.scores))
-        ranks = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        columns = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
         queries = counts.nonzero().squeeze(1)
         lines = ((counts > 0).cumsum(0) - 1)[rows]
-        most = int(counts.max())
-        all_scores = torch.cat([self.scores[queries], scores.new_full((len(queries), most), -torch.inf)], 1)
-        all_ids = torch.cat([self.ids[queries], ids.new_zeros(len(queries), most)], 1)
-        all_scores[lines, self.limit + ranks] = scores
-        all_ids[lines, self.limit + ranks] = ids
-        self.scores[queries], columns = _stable_top(all_scores, self.limit)
-        self.ids[queries] = all_ids.gather(1, columns)
+        space = (len(queries), int(counts.max()))
+        new_scores, new_ids = scores.new_full(space, -torch.inf), ids.new_zeros(space)
+        new_scores[lines, columns], new_ids[lines, columns] = scores[order], ids[order]
+        self.scores[queries], best = _stable_top(torch.cat([self.scores[queries], new_scores], 1), self.limit)
+        self.ids[queries] = torch.cat([self.ids[queries], new_ids], 1).gather(1, best)
 
 
 def _stable_top(scores: Tensor, limit: int) -> tuple[Tensor, Tensor]:
@@ -324,9 +325,13 @@ def _unit_rows(block: _Block) -> Tensor:
     if is_sparse(block.values):
         return normalize_embeddings(_finite(block))
     lengths: Tensor = torch.linalg.vector_norm(block.values, dim=1, keepdim=True)
+    off = (lengths - 1).abs()
+    is_unit = off <= 4 * torch.finfo(lengths.dtype).eps  # but for rounding: row for row, whatever block it is in
+    if bool(is_unit.all()):
+        return block.values
     if not bool(lengths.sum().isfinite()):
         _finite(block)
-    return block.values / lengths.clamp(min=1e-12)
+    return block.values / lengths.clamp(min=1e-12).masked_fill_(is_unit, 1)
 
 
 def _finite(block: _Block) -> Tensor:

@@ -45,7 +45,8 @@ class Family(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config: as saved. card: of the same model, which conversions are not."""
+    """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config: as saved. card: of the same
+    model, which a conversion is not."""
 
     modules: OrderedDict[str, nn.Module]
     module_kwargs: dict[str, list[str]] = field(default_factory=dict)

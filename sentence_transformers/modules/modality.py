@@ -41,9 +41,12 @@ def problem_of(item: Any) -> str:
     if isinstance(item, (list, tuple)):
         if item and is_message(item[0]):
             return f"This model {NO_CHAT}"
-        odd = next((part for part in item if not isinstance(part, str)), None) if len(item) == 2 else item
-        of = "" if odd is not item else f" of {len(item)}"
-        return f"Unsupported input type: {type(odd).__name__}{of}. Expected one of: {EXPECTED}; or a pair of two texts."
+        kinds = ", ".join(type(part).__name__ for part in item[:3])
+        odd = next((part for part in item if not isinstance(part, str)), item) if len(item) == 2 else item
+        return (
+            f"Unsupported input type: {type(odd).__name__}. Expected a text or a pair of texts; got a "
+            f"{type(item).__name__} of {len(item)} ({kinds})."
+        )
     if hasattr(item, "convert") or type(item).__name__ in ("ndarray", "Tensor"):
         return f"This model reads text alone; got a {type(item).__name__}."
     return f"Unsupported input type: {type(item).__name__}. Expected one of: {EXPECTED}"

@@ -67,7 +67,8 @@ class SpladePooling(WithDimension):
 
     def _pool_packed(self, logits: Packed | Projected) -> Tensor:
         if self.pooling_strategy == "max":
-            largest = logits.max()
+            # nothing up to 0 leaves a trace
+            largest = logits.max_above(0.0) if isinstance(logits, Projected) else logits.max()
             return self._activate(largest).to(largest.dtype)
         if isinstance(logits, Packed):
             return logits.replace(self._activate(logits.values)).sum()[0].to(logits.values.dtype)

@@ -12,11 +12,15 @@ from sentence_transformers.backend.native.heads import Head
 from sentence_transformers.backend.native.linear import activate_, normalise
 from sentence_transformers.backend.native.weights import HeadWeights, Weights
 from sentence_transformers.ops.projected import Projected
+from sentence_transformers.ops.screen import Screen
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 
-def logits(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor | Projected:
+def logits(spec: Spec, weights: Weights, tokens: TokenIds, screen: Screen | None = None) -> Tensor | Projected:
     """Token ids -> logits.
+
+    Args:
+        screen: of the output matrix of a head on all tokens.
 
     Returns: (B, rows) where the head reads one vector a sequence; for a head on all tokens, (N, rows) not yet computed.
     """
@@ -26,7 +30,7 @@ def logits(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor | Projected
     states = encode(spec, weights, tokens, only=end)[-1]
     if head.reads == "all":
         x = _transform(spec, head, parts, states)
-        return Projected(Packed(x, tokens.lengths), parts.out.weight, parts.out.bias)
+        return Projected(Packed(x, tokens.lengths), parts.out.weight, parts.out.bias, screen)
     if end is None:
         states = _read(head, states, tokens)
     x = _transform(spec, head, parts, states)

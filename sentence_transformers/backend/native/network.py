@@ -16,8 +16,10 @@ from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.ops.projected import Projected
+from sentence_transformers.ops.screen import Screen, is_worthwhile
 from sentence_transformers.ops.tokens import TokenIds
 
+WIDE = 8192  # rows of an output matrix above which a look in half precision pays
 LIBRARIES = ("transformers.", "torch.")  # whose modules compute what the config says; anybody else's may not
 
 
@@ -30,9 +32,14 @@ class NativeNetwork:
 
     def __init__(self, spec: Spec, parts: weights.Weights) -> None:
         self.spec, self.weights = spec, parts
+        self._screened: tuple[Tensor, Screen] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "stored": None}  # a copy reads the folder again, should it ever be saved
+        return {
+            **vars(self),
+            "stored": None,
+            "_screened": None,
+        }  # a copy reads the folder again, should it ever be saved
 
     @classmethod
     def load(
@@ -76,7 +83,20 @@ class NativeNetwork:
 
     def logits(self, tokens: TokenIds) -> Tensor | Projected:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return logits.logits(self.spec, self.weights, tokens.to(self.device))
+            return logits.logits(self.spec, self.weights, tokens.to(self.device), self._screen())
+
+    def _screen(self) -> Screen | None:
+        """Of a wide output matrix that nobody trains, where this processor gains by it; made on first use."""
+        head = self.weights.head
+        if head is None or self.stored is None or head.out.weight.shape[0] < WIDE or not is_worthwhile():
+            return None
+        weight = head.out.weight
+        if weight.device.type != "cpu" or weight.dtype is not torch.float32:
+            return None
+        made = self._screened
+        if made is None or made[0] is not weight:  # two threads may both make it
+            made = self._screened = (weight, Screen.of(weight))
+        return made[1]
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
         self.weights = weights.convert(self.weights, change)

@@ -32,8 +32,6 @@ FIRST_ROWS = 1024
 """So many rows of the corpus are ranked as a whole; then there is a bar for the others."""
 BLOCK_ROWS, BLOCK_SCORES = 2**12, 2**22
 """Rows of the corpus, and scores, in a product on a CPU: what is made is read again before it leaves the cache."""
-RANKED_QUERIES = 512
-"""So many queries are ranked together on a CPU: torch would split more among threads, which wait for each other."""
 GPU_BLOCK_ROWS, GPU_BLOCK_SCORES = 2**16, 2**26
 """The same on a GPU, where a block must outweigh the start of its kernels."""
 MOST_BLOCK_ROWS = 2**17
@@ -187,16 +185,12 @@ def _block_shape(queries: int, corpus: Tensor, chunks: tuple[int, int], limit: i
 
 def _search(queries: Tensor, corpus: Tensor, plan: _Plan, limit: int) -> tuple[Tensor, Tensor]:
     """Scores and ids (q, limit) of the best rows of the corpus."""
-    ranked = RANKED_QUERIES if corpus.device.type == "cpu" else plan.rows
-    blocks = []
-    for block in _blocks("query_embeddings", queries, plan.rows):
-        blocks.append((plan.prepare(block), [_Best(limit) for _ in range(0, len(block.values), ranked)]))
+    blocks = [(plan.prepare(block), _Best(limit)) for block in _blocks("query_embeddings", queries, plan.rows)]
     for block in _blocks("corpus_embeddings", corpus, plan.width):
         prepared = plan.prepare(block)
-        for some, bests in blocks:
-            for best, scores in zip(bests, torch.split(plan.score(some, prepared), ranked), strict=True):
-                best.add(scores, block.first)
-    found = [best.result() for _, bests in blocks for best in bests]
+        for some, best in blocks:
+            best.add(plan.score(some, prepared), block.first)
+    found = [best.result() for _, best in blocks]
     return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
 
 

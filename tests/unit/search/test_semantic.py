@@ -48,7 +48,6 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and groups so small that a small corpus takes every path."""
     monkeypatch.setattr(semantic, "GROUP", 4)
     monkeypatch.setattr(semantic, "FIRST_ROWS", 8)
-    monkeypatch.setattr(semantic, "RANKED_QUERIES", 2)
     monkeypatch.setattr(semantic, "BLOCK_ROWS", 32)
     monkeypatch.setattr(semantic, "BLOCK_SCORES", 32 * 5)
 

@@ -273,7 +273,7 @@ def test_documents_must_be_a_list(documents: Any, kind: str, model: CrossEncoder
     ],
 )
 def test_queries_and_documents_must_be_texts(query: Any, documents: Any, kind: str, model: CrossEncoder) -> None:
-    with pytest.raises(ValueError, match=rf"^Unsupported input type: {kind}\. Expected one of: str"):
+    with pytest.raises(ValueError, match=rf"^Unsupported input type: {kind}\. Expected (one of: str|a text or a pair)"):
         model.rank(query, documents)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentence_transformers import SparseEncoder
+from sentence_transformers.backend.native import network
 from sentence_transformers.inference.collect import SparseRows
 from sentence_transformers.modules.splade import SpladePooling
 from sentence_transformers.ops.projected import BLOCK_ELEMENTS
@@ -292,6 +293,7 @@ def test_the_collector_gets_one_batch_at_a_time(splade: SparseEncoder, monkeypat
 def test_the_products_with_the_vocabulary_come_in_blocks(
     strategy: str, wide: SparseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(network, "is_worthwhile", lambda: False)  # the look in bfloat16 computes less
     model = SparseEncoder(modules=[wide[0], SpladePooling(strategy)], device="cpu")
     linear, made = torch.nn.functional.linear, list[Tensor]()
 
@@ -306,6 +308,25 @@ def test_the_products_with_the_vocabulary_come_in_blocks(
     products = [block for block in made if block.shape[-1] not in (32, 48, 96)]  # not of the layers
     assert sum(block.numel() for block in products) == 32 * 64 * WORDS
     assert max(block.numel() for block in products) <= BLOCK_ELEMENTS
+
+
+def test_no_block_is_larger_where_the_vocabulary_is_looked_at_first(
+    wide: SparseEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "is_worthwhile", lambda: False)
+    plain = wide.encode(CORPUS[:8])
+    monkeypatch.setattr(network, "is_worthwhile", lambda: True)
+    linear, made = torch.nn.functional.linear, list[Tensor]()
+
+    def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        made.append(linear(x, weight, bias))
+        return made[-1]
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    found = wide.encode(CORPUS[:8])
+    assert any(block.dtype is torch.bfloat16 for block in made)
+    assert max(block.numel() for block in made) <= BLOCK_ELEMENTS
+    torch.testing.assert_close(found.to_dense(), plain.to_dense(), rtol=0, atol=1e-5)
 
 
 def test_blocks_give_the_weights_of_all_products_at_once(wide: SparseEncoder) -> None:

@@ -11,6 +11,7 @@ from sentence_transformers.encoders.cross import CrossEncoder as CrossEncoder
 from sentence_transformers.encoders.dense import SentenceTransformer as SentenceTransformer
 from sentence_transformers.encoders.multi_vector import MultiVectorEncoder as MultiVectorEncoder
 from sentence_transformers.encoders.sparse import SparseEncoder as SparseEncoder
+from sentence_transformers.ops.logs import LoggingHandler as LoggingHandler
 from sentence_transformers.ops.quantize import quantize_embeddings as quantize_embeddings
 from sentence_transformers.ops.similarity import SimilarityFunction as SimilarityFunction
 

@@ -99,6 +99,13 @@ TENSOR = _from(
     "to_scipy_coo",
     "truncate_embeddings",
 )
+PADDING = _from(
+    "ops.padding",
+    "_move_tensors_to_cpu",
+    "cat_padded_token_embeddings",
+    "repad_flattened_features",
+    "stack_padded_token_embeddings",
+)
 SPARSE_EXPORTS = _from("ops.sparse", "to_indices_values", "to_scipy_csr")
 RETRIEVAL = _from("search.semantic", "information_retrieval", "semantic_search")
 LATE_SCORES = _from(
@@ -115,14 +122,42 @@ LATE_SCORES = _from(
     "xtr_scores",
     "xtr_scores_pairwise",
 )
-ENVIRONMENT = _from("ops.device", "get_device_name")
+ENGINES = _from(
+    "search.engines",
+    "semantic_search_elasticsearch",
+    "semantic_search_opensearch",
+    "semantic_search_qdrant",
+    "semantic_search_seismic",
+)
+DISTRIBUTED = _from(
+    "ops.gather", "all_gather", "all_gather_padded", "all_gather_with_grad", "get_rank", "get_world_size"
+)
+LOGS = _from("ops.logs", "LoggingHandler", "install_logger")
+DECORATORS = _from("hub.legacy_calls", "save_to_hub_args_decorator")
+ENVIRONMENT = {
+    **_from("ops.device", "get_device_name"),
+    **_from(
+        "ops.installed",
+        "check_package_availability",
+        "is_accelerate_available",
+        "is_datasets_available",
+        "is_training_available",
+    ),
+    **_from("ops.gather", "is_dist_initialized"),
+    **_from("hub.requirements", "check_version_requirements"),
+}
 FILE_IO = {
     **_from("hub.source", "is_sentence_transformer_model", "load_dir_path", "load_file_path"),
     **_from("hub.http", "http_get"),
+    **_from("ops.logs", "disabled_tqdm"),
 }
 MISC = {
     **_from("hub.trust", "fullname", "import_from_string"),
     **_from("hub.names", "ORIGINAL_TRANSFORMER_MODELS"),
+    **_from("ops.logs", "disable_logging"),
+    **_from("ops.installed", "disable_datasets_caching"),
+    **_from("ops.function_names", "similarity_fct_name"),
+    **_from("ops.csv_rows", "append_to_last_row"),
 }
 
 
@@ -147,6 +182,7 @@ NAMES: dict[str, dict[str, str]] = {
         **LATE,
         **LATE_CARD,
         **QUANTIZATION,
+        "LoggingHandler": LOGS["LoggingHandler"],
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
     "base": {"BaseModel": "encoders.encoder:Encoder"},
@@ -168,6 +204,7 @@ NAMES: dict[str, dict[str, str]] = {
     "multi_vector_encoder.scoring": LATE_SCORES,
     "sparse_encoder": {**SPARSE, **SPARSE_CARD},
     "sparse_encoder.model_card": SPARSE_CARD,
+    "sparse_encoder.search_engines": ENGINES,
     "sparse_encoder.modules": {**COMMON, **_classes(SPARSE_MODULES)},
     "sentence_transformer": {**DENSE, **DENSE_CARD},
     "sentence_transformer.model_card": DENSE_CARD,
@@ -181,17 +218,25 @@ NAMES: dict[str, dict[str, str]] = {
         **SIMILARITY,
         **QUANTIZATION,
         **TENSOR,
+        **PADDING,
         **SPARSE_EXPORTS,
         **RETRIEVAL,
+        **DISTRIBUTED,
+        **LOGS,
+        **DECORATORS,
         **ENVIRONMENT,
         **FILE_IO,
         **MISC,
     },
+    "util.decorators": DECORATORS,
+    "util.distributed": DISTRIBUTED,
     "util.environment": ENVIRONMENT,
     "util.file_io": FILE_IO,
+    "util.logging": LOGS,
     "util.misc": MISC,
     "util.quantization": QUANTIZATION,
     "util.retrieval": RETRIEVAL,
+    "util.tensor": {**TENSOR, **PADDING},
 }
 
 # --- Other names of one file: path -> the file or namespace it is. Both are the same module object.
@@ -202,7 +247,6 @@ ALIASES: dict[str, str] = {
     "sentence_transformer.model": "encoders.dense",
     "sparse_encoder.model": "encoders.sparse",
     "util.similarity": "ops.similarity",
-    "util.tensor": "ops.tensors",
     **{
         path: file
         for file, path in [
@@ -223,6 +267,7 @@ DEPRECATED: dict[str, str] = {
     "sparse_encoder.SparseEncoder": "sparse_encoder.model",
     "sparse_encoder.models": "sparse_encoder.modules",
     **{f"sparse_encoder.models.{name}": path for name, (_, path) in SPARSE_MODULES.items()},
+    "LoggingHandler": "util.logging",
     "model_card": "sentence_transformer.model_card",
     "models": "sentence_transformer.modules",
     **{f"models.{name}": path for name, (_, path) in MODULES.items()},

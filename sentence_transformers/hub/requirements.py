@@ -91,3 +91,8 @@ def _contains(specifier: SpecifierSet, installed: str) -> bool:
         return specifier.contains(installed, prereleases=True)
     except InvalidVersion:  # a local build without a proper version
         return True
+
+
+def check_version_requirements(requirements: dict[str, Any] | None, source: str | None = None) -> None:
+    """``check_requirements`` for the bare mapping; ``source`` is the name of the model."""
+    check_requirements({"requirements": requirements}, source or "of this folder")

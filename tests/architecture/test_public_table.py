@@ -41,6 +41,7 @@ OTHER_NAME = {  # a second public name of the same object
     "_convert_to_batch": "to_batch",
     "_convert_to_batch_tensor": "to_batch_tensor",
     "_convert_to_tensor": "to_tensor",
+    "_move_tensors_to_cpu": "move_tensors_to_cpu",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sentence_transformers._version import __version__
 from sentence_transformers.hub import requirements
-from sentence_transformers.hub.requirements import check_requirements
+from sentence_transformers.hub.requirements import check_requirements, check_version_requirements
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,10 @@ def test_a_malformed_entry_only_warns(wanted: object, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         check_requirements({"requirements": wanted}, "acme/tiny")
     assert "acme/tiny" in caplog.text
+
+
+def test_requirements_without_their_config() -> None:
+    check_version_requirements({"torch": ">=1"})
+    check_version_requirements(None)
+    with pytest.raises(ImportError, match="of this folder"):
+        check_version_requirements({"torch": ">=1000"})

@@ -14,6 +14,8 @@ from sentence_transformers.encoders.sparse import SparseEncoder as SparseEncoder
 from sentence_transformers.ops.logs import LoggingHandler as LoggingHandler
 from sentence_transformers.ops.quantize import quantize_embeddings as quantize_embeddings
 from sentence_transformers.ops.similarity import SimilarityFunction as SimilarityFunction
+from sentence_transformers.search.mining import mine_hard_negatives as mine_hard_negatives
+from sentence_transformers.search.resolve import resolve_ids as resolve_ids
 
 __MODEL_HUB_ORGANIZATION__: str
 

@@ -107,7 +107,13 @@ PADDING = _from(
     "stack_padded_token_embeddings",
 )
 SPARSE_EXPORTS = _from("ops.sparse", "to_indices_values", "to_scipy_csr")
-RETRIEVAL = _from("search.semantic", "information_retrieval", "semantic_search")
+RETRIEVAL = {
+    **_from("search.semantic", "information_retrieval", "semantic_search"),
+    **_from("search.paraphrase", "paraphrase_mining", "paraphrase_mining_embeddings"),
+    **_from("search.clusters", "community_detection", "threshold_clusters"),
+}
+MINING = _from("search.mining", "mine_hard_negatives")
+IDS = _from("search.resolve", "resolve_ids")
 LATE_SCORES = _from(
     "ops.late_scores",
     "XTRKDScores",
@@ -182,6 +188,8 @@ NAMES: dict[str, dict[str, str]] = {
         **LATE,
         **LATE_CARD,
         **QUANTIZATION,
+        **MINING,
+        **IDS,
         "LoggingHandler": LOGS["LoggingHandler"],
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
@@ -221,6 +229,8 @@ NAMES: dict[str, dict[str, str]] = {
         **PADDING,
         **SPARSE_EXPORTS,
         **RETRIEVAL,
+        **MINING,
+        **IDS,
         **DISTRIBUTED,
         **LOGS,
         **DECORATORS,
@@ -228,10 +238,12 @@ NAMES: dict[str, dict[str, str]] = {
         **FILE_IO,
         **MISC,
     },
+    "util.dataset": IDS,
     "util.decorators": DECORATORS,
     "util.distributed": DISTRIBUTED,
     "util.environment": ENVIRONMENT,
     "util.file_io": FILE_IO,
+    "util.hard_negatives": MINING,
     "util.logging": LOGS,
     "util.misc": MISC,
     "util.quantization": QUANTIZATION,

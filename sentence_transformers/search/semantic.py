@@ -5,7 +5,7 @@ Nothing of the size (queries, corpus) is ever held. Knows nothing of models, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -104,15 +104,20 @@ def semantic_search(
     """
     rows, width = positive("query_chunk_size", query_chunk_size), positive("corpus_chunk_size", corpus_chunk_size)
     limit = 0 if top_k == 0 else positive("top_k", top_k)
-    corpus, queries = _embeddings(corpus_embeddings), _embeddings(query_embeddings)
+    corpus, queries = embedding_rows(corpus_embeddings), embedding_rows(query_embeddings)
     queries = queries.to(corpus.device)
     limit = min(limit, len(corpus))
     if limit == 0 or len(queries) == 0:
         scores, ids = torch.zeros(len(queries), limit), torch.zeros(len(queries), limit, dtype=torch.int64)
     else:
-        plan = _plan(queries, corpus, score_function, (rows, width), limit)
+        plan = plan_search(queries, corpus, score_function, (rows, width), limit)
         with torch.no_grad():
-            scores, ids = _search(queries, corpus, plan, limit)
+            scores, ids = best_rows(
+                row_blocks("query_embeddings", queries, plan.rows),
+                row_blocks("corpus_embeddings", corpus, plan.width),
+                plan,
+                limit,
+            )
     if as_arrays:
         return scores.float().cpu().numpy(), ids.cpu().numpy()
     return [
@@ -125,7 +130,7 @@ information_retrieval = semantic_search
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Neighbouring rows of one side: their values, dense or coalesced COO, and where they come from."""
 
     name: str
@@ -134,19 +139,28 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How to score: in which blocks, what is done once to each block of either side, and the function itself."""
 
     rows: int
     width: int
-    prepare: Callable[[_Block], Tensor]
+    prepare: Callable[[Block], Tensor]
     score: ScoreFunction
 
 
-def _plan(queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks: tuple[int, int], limit: int) -> _Plan:
+def plan_search(
+    queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks: tuple[int, int], limit: int
+) -> Plan:
+    """How to score (q, ...) queries and a (n, ...) corpus.
+
+    Args:
+        chunks: the chunk sizes of ``semantic_search``. limit: how many hits for a query.
+
+    Raises: ValueError unless ``cos_sim`` and ``dot_score`` get matrices of one width.
+    """
     is_cosine = score_function is cos_sim or score_function is pytorch_cos_sim
     if not is_cosine and score_function is not dot_score:
-        return _Plan(*chunks, _finite, _checked(score_function))
+        return Plan(*chunks, _finite, _checked(score_function))
     if queries.dim() != 2 or corpus.dim() != 2 or queries.shape[1] != corpus.shape[1]:
         raise ValueError(
             "query_embeddings and corpus_embeddings must be (rows, width) with the same width, got shapes "
@@ -155,7 +169,7 @@ def _plan(queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks
         )
     dtype = torch.float64 if torch.float64 in (queries.dtype, corpus.dtype) else torch.float32
 
-    def prepare(block: _Block) -> Tensor:
+    def prepare(block: Block) -> Tensor:
         values = block.values.to(dtype)
         wide = replace(block, values=values if is_sparse(corpus) else values.to_dense())
         return _unit_rows(wide) if is_cosine else _finite(wide)
@@ -163,7 +177,7 @@ def _plan(queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks
     rows, width = _block_shape(len(queries), corpus, chunks, limit)
     if is_sparse(corpus):
         # with the corpus first only the few queries are sorted anew for each product
-        return _Plan(rows, width, prepare, lambda some, block: dot_score(block, some).t())
+        return Plan(rows, width, prepare, lambda some, block: dot_score(block, some).t())
     space = torch.empty(rows * width, dtype=dtype, device=corpus.device)
 
     def product(some: Tensor, block: Tensor) -> Tensor:
@@ -171,7 +185,7 @@ def _plan(queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks
         torch.mm(some, block.t(), out=scores)
         return scores
 
-    return _Plan(rows, width, prepare, product)
+    return Plan(rows, width, prepare, product)
 
 
 def _block_shape(queries: int, corpus: Tensor, chunks: tuple[int, int], limit: int) -> tuple[int, int]:
@@ -183,14 +197,24 @@ def _block_shape(queries: int, corpus: Tensor, chunks: tuple[int, int], limit: i
     return min(max(1, rows), queries), width
 
 
-def _search(queries: Tensor, corpus: Tensor, plan: _Plan, limit: int) -> tuple[Tensor, Tensor]:
-    """Scores and ids (q, limit) of the best rows of the corpus."""
-    blocks = [(plan.prepare(block), _Best(limit)) for block in _blocks("query_embeddings", queries, plan.rows)]
-    for block in _blocks("corpus_embeddings", corpus, plan.width):
+def best_rows(
+    queries: Iterable[Block], corpus: Iterable[Block], plan: Plan, limit: int, floor: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores and ids (q, limit) of the best rows of the corpus, best first, of equal scores the lower id first.
+
+    Args:
+        queries: of at most ``plan.rows`` rows each. corpus: all of its n rows in order, at most ``plan.width`` each.
+        limit: 1..n.
+        floor: only rows that score higher are looked for; where there are too few, -1 stands for an id.
+
+    Raises: ValueError for NaN or infinite embeddings, and for NaN scores.
+    """
+    parts = [(plan.prepare(block), _Best(limit, floor)) for block in queries]
+    for block in corpus:
         prepared = plan.prepare(block)
-        for some, best in blocks:
+        for some, best in parts:
             best.add(plan.score(some, prepared), block.first)
-    found = [best.result() for _, best in blocks]
+    found = [best.result() for _, best in parts]
     return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
 
 
@@ -198,11 +222,13 @@ class _Best:
     """The best hits so far of some queries, best first; of equal scores the lower id is better.
 
     Blocks must come in the order of the corpus: a later row then never replaces one of the same score. Rows that beat
-    the bar, the last of the best, wait until they are many enough to be ranked.
+    the bar, the last of the best, wait until they are many enough to be ranked. A floor is a bar from the start: hits
+    without an id, which must be beaten.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, floor: float | None = None) -> None:
         self.limit = limit
+        self.floor = floor
         self.scores = torch.empty(0, 0)  # (q, min(limit, rows seen)), ids likewise
         self.ids = torch.empty(0, 0, dtype=torch.int64)
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -210,11 +236,14 @@ class _Best:
     def add(self, scores: Tensor, first_id: int) -> None:
         """Take in the scores (q, c) of the rows from ``first_id`` on."""
         at, width = 0, scores.shape[1]
+        if self.floor is not None and self.ids.numel() == 0:
+            self.scores = scores.new_full((len(scores), self.limit), self.floor)
+            self.ids = torch.full_like(self.scores, -1, dtype=torch.int64)
         while at < width:
             seen = first_id + at
             # as many as were seen: about ``limit`` of them are among the best
             step = min(max(seen, self.limit, FIRST_ROWS), width - at)
-            if seen < self.limit or step < GROUP:
+            if self.ids.shape[1] < self.limit or step < GROUP:
                 self._rank_all(scores[:, at : at + step], seen)
             else:
                 step -= step % GROUP
@@ -222,7 +251,7 @@ class _Best:
             at += step
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Scores and ids, (q, min(limit, rows seen))."""
+        """Scores and ids, (q, min(limit, rows seen)); (q, limit) with a floor."""
         self._rank_waiting()
         return self.scores, self.ids
 
@@ -291,7 +320,7 @@ def _stable_top(scores: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     return values[:, :limit], order if columns is None else columns.gather(1, order)
 
 
-def _embeddings(value: EmbeddingsLike) -> Tensor:
+def embedding_rows(value: EmbeddingsLike) -> Tensor:
     """(rows, ...) tensor; a list without embeddings has no rows."""
     tensor = to_tensor(value).detach()
     if tensor.shape == (0,):
@@ -301,16 +330,25 @@ def _embeddings(value: EmbeddingsLike) -> Tensor:
     return to_coo(to_batch(tensor)) if is_sparse(tensor) else to_batch(tensor)
 
 
-def _blocks(name: str, embeddings: Tensor, rows: int) -> Iterator[_Block]:
+def embedding_matrix(value: EmbeddingsLike) -> Tensor:
+    """(rows, width) tensor; raises ValueError for other shapes."""
+    tensor = embedding_rows(value)
+    if tensor.dim() != 2:
+        raise ValueError(f"embeddings must be (rows, width), got shape {tuple(tensor.shape)}.")
+    return tensor
+
+
+def row_blocks(name: str, embeddings: Tensor, rows: int) -> Iterator[Block]:
+    """The embeddings, (n, ...), ``rows`` at a time; ``name`` is for messages."""
     for first in range(0, len(embeddings), rows):
         if is_sparse(embeddings):
-            values = _sparse_rows(embeddings, first, min(first + rows, len(embeddings)))
+            values = sparse_rows(embeddings, first, min(first + rows, len(embeddings)))
         else:
             values = embeddings[first : first + rows]
-        yield _Block(name, first, values)
+        yield Block(name, first, values)
 
 
-def _sparse_rows(coo: Tensor, start: int, stop: int) -> Tensor:
+def sparse_rows(coo: Tensor, start: int, stop: int) -> Tensor:
     """Rows of a coalesced COO tensor, without a look at the others."""
     indices = coo.indices()
     first, last = torch.searchsorted(indices[0], torch.tensor([start, stop], device=coo.device)).tolist()
@@ -320,7 +358,7 @@ def _sparse_rows(coo: Tensor, start: int, stop: int) -> Tensor:
     return torch.sparse_coo_tensor(places, coo.values()[first:last], shape, is_coalesced=True, check_invariants=False)
 
 
-def _unit_rows(block: _Block) -> Tensor:
+def _unit_rows(block: Block) -> Tensor:
     """The rows at unit length; raises ValueError for NaN and infinity."""
     if is_sparse(block.values):
         return normalize_embeddings(_finite(block))
@@ -334,7 +372,7 @@ def _unit_rows(block: _Block) -> Tensor:
     return block.values / lengths.clamp(min=1e-12).masked_fill_(is_unit, 1)
 
 
-def _finite(block: _Block) -> Tensor:
+def _finite(block: Block) -> Tensor:
     """The rows as they are; raises ValueError for NaN and infinity."""
     values = block.values.values() if is_sparse(block.values) else block.values
     if not values.is_floating_point() or bool(values.sum(dtype=torch.float32).isfinite()):

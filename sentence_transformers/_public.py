@@ -135,6 +135,13 @@ ENGINES = _from(
     "semantic_search_qdrant",
     "semantic_search_seismic",
 )
+STORES = {
+    **_from("search.index", "Index"),
+    **_from("search.stores.base", "Match", "Settings", "Store", "StoreError", "VectorStore"),
+    **_from("search.stores.embedded", "EmbeddedStore"),
+    **_from("search.stores.faiss", "FaissStore"),
+    **_from("search.fusion", "reciprocal_rank_fusion"),
+}
 DISTRIBUTED = _from(
     "ops.gather", "all_gather", "all_gather_padded", "all_gather_with_grad", "get_rank", "get_world_size"
 )
@@ -222,6 +229,7 @@ NAMES: dict[str, dict[str, str]] = {
         **_from("modules.tokenizers", "TransformersTokenizerWrapper"),
         **_from("modules.stop_words", "ENGLISH_STOP_WORDS"),
     },
+    "stores": STORES,
     "util": {
         **SIMILARITY,
         **QUANTIZATION,

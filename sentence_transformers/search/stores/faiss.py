@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import TypeAlias
 
+    from .base import Settings
+
     Array: TypeAlias = np.ndarray[Any, Any]
 
 ROWS_PER_CENTROID = 39
@@ -50,7 +52,8 @@ class FaissStore(EmbeddedStore):
         search_width: candidates that HNSW looks at for a query (efSearch), or lists that IVF visits (nprobe); None
             for the index's own. Larger is slower and finds more.
 
-    Raises: ImportError without faiss; RuntimeError for a factory that FAISS does not know; as ``EmbeddedStore``.
+    Raises: ImportError without faiss; ValueError for an index that FAISS cannot make, as soon as the width is known;
+        as ``EmbeddedStore``.
     """
 
     def __init__(
@@ -70,19 +73,29 @@ class FaissStore(EmbeddedStore):
         super().__init__(
             path, create=create, similarity=similarity, width=width, sparse_width=sparse_width, notes=notes
         )
-        self._index().load(self._index_file())
-        self._refresh()
-        if self._index().count() != self.file.count_vectors("dense"):
-            logger.warning("The index in %s does not belong to the rows: it is built again.", self.path)
-            self._index().forget()
-            self._version = None
+        try:
+            self._prepare(self.settings)
+            self._index().load(self._index_file())
             self._refresh()
+            if self._index().count() != self.file.count_vectors("dense"):
+                logger.warning("The index in %s does not belong to the rows: it is built again.", self.path)
+                self._index().forget()
+                self._version = None
+                self._refresh()
+        except BaseException:
+            self.close()
+            raise
 
     def persist(self) -> None:
         """Write the index beside the rows, and make the file of these complete in itself."""
         self._refresh()
         self._index().save(self._index_file())
         super().persist()
+
+    def _prepare(self, settings: Settings) -> None:
+        if settings.width is not None:
+            self._index().empty_index(settings.width)  # before any row is kept that could not be searched
+        super()._prepare(settings)
 
     def _index(self) -> HeldFaiss:
         assert isinstance(self._dense, HeldFaiss)
@@ -119,13 +132,24 @@ class HeldFaiss:
         with self._lock:
             return self._total() - len(self._gone) + self._young.count()
 
+    def empty_index(self, width: int) -> Any:
+        """A new index. Raises: ValueError if FAISS cannot make it."""
+        try:
+            made = self.faiss.index_factory(width, self.factory, self.faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise ValueError(
+                f"FAISS cannot make an index {self.factory!r} for embeddings of width {width}: "
+                f"{str(error).rpartition(': ')[2]}"
+            ) from error
+        numbered = self.faiss.IndexIDMap2(made)
+        numbered.own_fields, _ = True, made.this.disown()
+        return numbered
+
     def extend(self, numbers: Array, blobs: list[bytes]) -> None:
         rows = dense_rows(blobs)
         with self._lock:
             if self._index is None:
-                made = self.faiss.index_factory(rows.shape[1], self.factory, self.faiss.METRIC_INNER_PRODUCT)
-                self._index = self.faiss.IndexIDMap2(made)
-                self._index.own_fields, _ = True, made.this.disown()
+                self._index = self.empty_index(rows.shape[1])
             if self._index.is_trained:
                 self._index.add_with_ids(unit_rows(rows) if self.is_cosine else rows, numbers)
             else:

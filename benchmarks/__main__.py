@@ -13,7 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, late_scores, query, report, rerank, run, short_texts, splade, throughput
+from benchmarks import (
+    cold_start,
+    late_scores,
+    mining,
+    quality,
+    query,
+    report,
+    rerank,
+    run,
+    search,
+    short_texts,
+    splade,
+    throughput,
+)
 from benchmarks.race import ROOT, WorkerError, progress
 
 QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
@@ -24,6 +37,11 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "rerank": rerank.measure,
     "splade": splade.measure,
     "maxsim": late_scores.measure,
+    "semantic_search": search.measure_search,
+    "paraphrase": search.measure_paraphrases,
+    "communities": search.measure_communities,
+    "mining": mining.measure,
+    "quality": quality.measure,
 }
 
 
@@ -46,7 +64,7 @@ def main() -> int:
                 found = QUESTIONS[name](running)
                 print(found.markdown(), flush=True)
                 if asked.save:
-                    _save(name, {"about": about, "machine": report.machine(), **found.numbers})
+                    _save(found.file or name, {"about": about, "machine": report.machine(), **found.numbers})
         except WorkerError as error:
             progress(str(error))
             return 1

@@ -102,6 +102,28 @@ def questions(count: int, each: int) -> tuple[list[tuple[str, list[str]]], str]:
     return [(query, chance.sample(pool, each)) for query in queries[:count]], source
 
 
+def titles(count: int) -> Texts | None:
+    """``count`` of the Stack Overflow titles, spread over all; None where they are not."""
+    path = DATA / "stackoverflow_titles" / "titles.csv.gz"
+    if not path.is_file():
+        return None
+    with _open(path) as file:
+        items = [row["text"] for row in csv.DictReader(file)]
+    step = max(1, len(items) // count)
+    return Texts(items[::step][:count], f"{min(count, len(items)):,} of the stackoverflow_titles")
+
+
+def answers(count: int) -> tuple[list[tuple[str, str]], str]:
+    """``count`` pairs of a question and its answer; and where they come from."""
+    path = DATA / "medquad" / "qa.jsonl.gz"
+    if not path.is_file():
+        asked, answered = _made_up(count, shortest=4, longest=16), _made_up(count, shortest=40, longest=500)
+        return list(zip(asked, answered, strict=True)), _made_up_source(path)
+    with _open(path) as lines:
+        rows = [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]
+    return [(row["question"], row["answer"]) for row in rows], f"the first {len(rows):,} pairs of medquad"
+
+
 def _sentences(path: Path) -> Iterator[str]:
     with _open(path) as lines:
         for line in lines:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +25,9 @@ class Worker:
         self.models: dict[str, Any] = {}  # by the name of their class: one of each
         self.texts: dict[str, list[Any]] = {}
         self.tokens: dict[str, list[Any]] = {}
+        self.rows: dict[str, Any] = {}  # (n, D) float32 tensors
+        self.tables: dict[str, Any] = {}  # data sets
+        self.cache: str | None = None
 
     def about(self) -> dict[str, Any]:
         """Where the package comes from, versions of what it computes with, and threads."""
@@ -114,6 +117,109 @@ class Worker:
         _save(save, scores[::every].numpy())
         return {"seconds": seconds}
 
+    def keep_rows(self, name: str, path: str) -> dict[str, list[int]]:
+        """Read embeddings (n, D) from .npy and keep them under ``name``, as a tensor of this process' own."""
+        import numpy as np
+        import torch
+
+        self.rows[name] = torch.from_numpy(np.load(path))
+        return {"shape": list(self.rows[name].shape)}
+
+    def search(self, names: list[str], options: dict[str, Any], save: str | None = None) -> dict[str, float]:
+        """Semantic search of rows by rows; ``save`` writes [query, id, score] of all hits."""
+        from sentence_transformers import util
+
+        queries, corpus = (self.rows[name] for name in names)
+        start = time.perf_counter()
+        found = util.semantic_search(queries, corpus, **options)
+        seconds = time.perf_counter() - start
+        if save is not None:
+            _save(save, [[at, hit["corpus_id"], hit["score"]] for at, hits in enumerate(found) for hit in hits])
+        return {"seconds": seconds}
+
+    def paraphrases(self, name: str, save: str | None = None) -> dict[str, Any]:
+        """Mine pairs among rows; ``save`` writes [i, j, score] of all pairs."""
+        from sentence_transformers import util
+
+        start = time.perf_counter()
+        found = util.paraphrase_mining_embeddings(self.rows[name])
+        seconds = time.perf_counter() - start
+        _save(save, [[one, other, score] for score, one, other in found])
+        return {"seconds": seconds, "pairs": len(found)}
+
+    def communities(self, name: str, options: dict[str, Any], save: str | None = None) -> dict[str, Any]:
+        """Find communities among rows; ``save`` writes them as JSON, a list of rows each."""
+        from sentence_transformers import util
+
+        start = time.perf_counter()
+        found = util.community_detection(self.rows[name], **options)
+        seconds = time.perf_counter() - start
+        if save is not None:
+            Path(save).write_text(json.dumps([[int(row) for row in rows] for rows in found]), encoding="utf-8")
+        return {"seconds": seconds, "communities": len(found), "rows": sum(map(len, found))}
+
+    def matrix_product(self, names: list[str], width: int) -> dict[str, float]:
+        """Multiply rows with the transpose of rows, ``width`` of these at a time, into one place for all."""
+        import torch
+
+        queries, corpus = (self.rows[name] for name in names)
+        space = torch.empty(len(queries) * min(width, len(corpus)))
+        start = time.perf_counter()
+        for block in torch.split(corpus, width):
+            out = space[: len(queries) * len(block)].view(len(queries), len(block))
+            torch.mm(queries, block.t(), out=out)
+        return {"seconds": time.perf_counter() - start}
+
+    def keep_table(self, name: str, path: str) -> dict[str, int]:
+        """Read a JSON list of pairs and keep it under ``name`` as a data set of questions and answers."""
+        from datasets import Dataset
+
+        pairs = json.loads(Path(path).read_text(encoding="utf-8"))
+        questions, answers = (list(column) for column in zip(*pairs, strict=True))
+        self.tables[name] = Dataset.from_dict({"question": questions, "answer": answers})
+        return {"rows": len(pairs)}
+
+    def look_up(self, name: str, path: str, letters: int, cache: str) -> None:
+        """Let the SentenceTransformer read only the first ``letters`` letters of queries and documents from now on.
+
+        It finds them among the texts kept under ``name``, and their embeddings in the .npy file. A single text is
+        really encoded: who tries out with one whether a cache is its own should pay for it.
+
+        Args:
+            cache: the ``cache_folder`` for mining.
+        """
+        import numpy as np
+
+        model, rows = self.models["SentenceTransformer"], np.load(path, mmap_mode="r")
+        places = {text: place for place, text in enumerate(self.texts[name])}
+
+        def encode(texts: list[str], *rest: Any, **options: Any) -> Any:
+            heads = [text[:letters] for text in texts]
+            return model.encode(heads) if len(heads) == 1 else rows[[places[head] for head in heads]]
+
+        model.encode_query = model.encode_document = encode
+        self.cache = cache
+
+    def mine(self, name: str, options: dict[str, Any], save: str | None = None) -> dict[str, Any]:
+        """Mine negatives for a kept data set; ``save`` writes [pair, negative, score of the negative] of all rows.
+
+        Pairs and negatives are numbers of the first row with that question and answer, or with that answer.
+        """
+        from sentence_transformers import util
+
+        table, model = self.tables[name], self.models["SentenceTransformer"]
+        start = time.perf_counter()
+        found = util.mine_hard_negatives(table, model, cache_folder=self.cache, **options)
+        seconds = time.perf_counter() - start
+        if save is not None:
+            given = {column: list(table[column]) for column in ("question", "answer")}
+            answers, pairs = _first_places(given["answer"]), _first_places(zip(*given.values(), strict=True))
+            mined = [list(found[column]) for column in ("question", "answer", "negative", "scores")]
+            _save(
+                save, [[pairs[one, right], answers[no], both[1]] for one, right, no, both in zip(*mined, strict=True)]
+            )
+        return {"seconds": seconds, "rows": len(found), "bytes": found.data.nbytes}
+
     def latency(self, name: str) -> dict[str, list[float]]:
         """Encode the kept texts one call each."""
         found = []
@@ -130,14 +236,18 @@ class Worker:
         which makes the buffers of the matrix library and pages the weights in), ``peak`` (highest during the work;
         where the system cannot forget the earlier peak, the higher of both and ``exact`` is False).
         """
-        work: Callable[..., dict[str, Any]] = getattr(self, request)
         self.texts["first"] = self.texts[name][:first]
-        loaded = _resident()
-        work(name="first")
-        warm = _resident()
+        loaded = self.watch(request, {"name": "first"})["before"]
+        found = self.watch(request, {"name": name})
+        return {**found, "loaded": loaded, "warm": found["before"]}
+
+    def watch(self, request: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do a request and watch the resident set: also returns ``before``, ``peak`` and ``exact``, as ``memory``."""
+        work: Callable[..., dict[str, Any]] = getattr(self, request)
+        before = _resident()
         exact = _forget_peak()
-        done = work(name=name)
-        return {**done, "loaded": loaded, "warm": warm, "peak": _peak(), "exact": exact}
+        done = work(**arguments)
+        return {**done, "before": before, "peak": _peak(), "exact": exact}
 
     def product(self, streams: int, threads: int, seconds: float) -> dict[str, float]:
         """Rate of float32 (1024, 384) x (384, 1536) in ``streams`` threads, each with ``threads`` intra-op threads."""
@@ -173,6 +283,14 @@ def _save(path: str | None, rows: Any) -> None:
         import numpy as np
 
         np.save(path, rows)
+
+
+def _first_places(items: Iterable[Any]) -> dict[Any, int]:
+    """Item -> the place where it occurs first."""
+    found: dict[Any, int] = {}
+    for place, item in enumerate(items):
+        found.setdefault(item, place)
+    return found
 
 
 def _status(field: str) -> int | None:

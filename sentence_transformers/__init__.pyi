@@ -27,5 +27,6 @@ multi_vector_encoder: ModuleType
 quantization: ModuleType
 sentence_transformer: ModuleType
 sparse_encoder: ModuleType
+stores: ModuleType
 similarity_functions: ModuleType
 util: ModuleType

@@ -70,6 +70,7 @@ CROSS_CARD = {"CrossEncoderModelCardData": "cards.data:CrossEncoderModelCardData
 LATE = _from("encoders.multi_vector", "MultiVectorEncoder")
 LATE_CARD = {"MultiVectorEncoderModelCardData": "cards.data:MultiVectorEncoderModelCardData"}
 QUANTIZATION = _from("ops.quantize", "quantize_embeddings")
+VECTORS = _from("search.vectors", "semantic_search_faiss", "semantic_search_usearch")  # never in the flat util
 SIMILARITY = {
     **_from(
         "ops.similarity",
@@ -139,7 +140,10 @@ STORES = {
     **_from("search.index", "Index"),
     **_from("search.stores.base", "Match", "Settings", "Store", "StoreError", "VectorStore"),
     **_from("search.stores.embedded", "EmbeddedStore"),
+    **_from("search.stores.elastic", "ElasticsearchStore"),
     **_from("search.stores.faiss", "FaissStore"),
+    **_from("search.stores.postgres", "PostgresStore"),
+    **_from("search.stores.qdrant", "QdrantStore"),
     **_from("search.fusion", "reciprocal_rank_fusion"),
 }
 DISTRIBUTED = _from(
@@ -254,7 +258,7 @@ NAMES: dict[str, dict[str, str]] = {
     "util.hard_negatives": MINING,
     "util.logging": LOGS,
     "util.misc": MISC,
-    "util.quantization": QUANTIZATION,
+    "util.quantization": {**QUANTIZATION, **VECTORS},
     "util.retrieval": RETRIEVAL,
     "util.tensor": {**TENSOR, **PADDING},
 }

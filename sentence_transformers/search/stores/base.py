@@ -18,7 +18,7 @@ from ...errors import one_of, positive
 from ...ops.sparse import to_indices_values
 from ...ops.tensors import is_sparse, to_batch, to_tensor
 from ..fusion import reciprocal_rank_fusion
-from .where import Condition, Where, check_metadata, parse
+from .where import All, Condition, Where, check_metadata, parse
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -201,6 +201,8 @@ class Store(ABC):
         Returns: how many rows were deleted. Raises: ValueError unless exactly one of the two is given.
         """
         condition = parse(where)
+        if condition == All(()):
+            condition = None  # all rows, which nobody deletes by an empty list of conditions
         if (ids is None) == (condition is None):
             raise ValueError("delete() takes either ids or a condition (where=...) that is not empty, exactly one.")
         if condition is not None:
@@ -308,7 +310,12 @@ class Store(ABC):
             raise ValueError("add() needs embeddings, sparse_embeddings, or both.")
         dense = None if embeddings is None or not keys else _dense(embeddings)
         sparse = None if sparse_embeddings is None or not keys else _sparse(sparse_embeddings)
-        lengths = {"embeddings": dense, "sparse_embeddings": sparse, "texts": texts, "metadata": metadata}
+        lengths = {
+            "embeddings": dense if keys else embeddings,
+            "sparse_embeddings": sparse if keys else sparse_embeddings,
+            "texts": texts,
+            "metadata": metadata,
+        }
         for name, values in lengths.items():
             if values is not None and len(values) != len(keys):
                 raise ValueError(f"add() got {len(keys)} ids, but {len(values)} {name}. Nothing was added.")

@@ -5,8 +5,8 @@ The file is the truth. What is searched is a copy of its embeddings, brought up 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .base import Match, Rows, Settings, Store
@@ -32,8 +32,8 @@ class EmbeddedStore(Store):
     """Rows in a folder, searched exactly.
 
     A call of ``add`` or ``delete`` is on the disk as a whole when it returns, and not at all if the process is killed
-    before. Several threads may use a store, and several processes a folder (not over a network); each of them holds
-    the embeddings in memory. Of rows with equal scores those that were added earlier come first.
+    before. Several threads may use a store; they take turns. Several processes may use a folder (not over a network);
+    each of them holds the embeddings in memory. Of rows with equal scores those that were added earlier come first.
 
     Args:
         path: of the folder.
@@ -64,7 +64,6 @@ class EmbeddedStore(Store):
         except BaseException:
             self.file.close()
             raise
-        self._lock = Lock()
         self._version: tuple[int, int] | None = None
         self._deletions = 0
         self._dense, self._sparse = self._new_dense(), HeldSparse()
@@ -109,39 +108,37 @@ class EmbeddedStore(Store):
         return self.file.count(condition)
 
     def _search_dense(self, queries: Array, limit: int, condition: Condition | None) -> list[list[Match]]:
-        self._refresh()
-        return self._matches(*self._dense.search(queries, limit, self._allowed(condition)))
+        return self._search(self._dense, queries, limit, condition)
 
     def _search_sparse(self, queries: SparseRows, limit: int, condition: Condition | None) -> list[list[Match]]:
-        self._refresh()
-        return self._matches(*self._sparse.search(queries, limit, self._allowed(condition)))
+        return self._search(self._sparse, queries, limit, condition)
 
-    def _refresh(self) -> None:
-        """Take in what happened to the file."""
-        with self._lock:
-            version = self.file.version()
-            if version == self._version:
-                return
-            with self.file.reading():
-                gone, self._deletions = self.file.deleted(self._deletions)
-                for table, held in (("dense", self._dense), ("sparse", self._sparse)):
-                    if len(gone):
-                        held.drop(gone)
-                    for numbers, blobs in self.file.vectors(table, held.last):
-                        held.extend(numbers, blobs)
-            self._version = version
-
-    def _allowed(self, condition: Condition | None) -> Array | None:
-        return None if condition is None else self.file.numbers(condition)
-
-    def _matches(self, scores: Array, numbers: Array) -> list[list[Match]]:
-        """The rows of (q, k) numbers; without those that another thread or process has deleted meanwhile."""
-        known = self.file.texts(sorted(set(numbers.ravel().tolist())))
+    def _search(
+        self, held: Held, queries: Array | SparseRows, limit: int, condition: Condition | None
+    ) -> list[list[Match]]:
+        with self.file.reading():
+            self._refresh()
+            allowed = None if condition is None else self.file.numbers(condition)
+            scores, numbers = held.search(queries, limit, allowed)
+            known = self.file.texts(sorted(set(numbers.ravel().tolist())))
         return [
             [
-                Match(known[number][0], score, known[number][1], dict(known[number][2]))
+                Match(known[number][0], score, known[number][1], deepcopy(known[number][2]))
                 for number, score in zip(found, given, strict=True)
-                if number in known
             ]
             for found, given in zip(numbers.tolist(), scores.tolist(), strict=True)
         ]
+
+    def _refresh(self) -> None:
+        """Take in what happened to the file."""
+        with self.file.reading():
+            version = self.file.version()
+            if version == self._version:
+                return
+            gone, self._deletions = self.file.deleted(self._deletions)
+            for table, held in (("dense", self._dense), ("sparse", self._sparse)):
+                if len(gone):
+                    held.drop(gone)
+                for numbers, blobs in self.file.vectors(table, held.last):
+                    held.extend(numbers, blobs)
+            self._version = version

@@ -89,7 +89,8 @@ class FaissStore(EmbeddedStore):
     def persist(self) -> None:
         """Write the index beside the rows, and make the file of these complete in itself."""
         self._refresh()
-        self._index().save(self._index_file())
+        with self.file.alone():
+            self._index().save(self._index_file())
         super().persist()
 
     def _prepare(self, settings: Settings) -> None:
@@ -197,13 +198,13 @@ class HeldFaiss:
         self.last = int(self.faiss.vector_to_array(index.id_map).max(initial=0))
 
     def save(self, path: Path) -> None:
-        """Write all or nothing; an index without rows is not written."""
+        """Write all or nothing; an index without rows is not written. One process may do it at a time."""
         with self._lock:
             if self._total() == 0:
                 return
-            part = path.with_suffix(f".{os.getpid()}.part")
+            part = path.with_suffix(".part")
             self.faiss.write_index(self._index, str(part))
-        os.replace(part, path)
+            os.replace(part, path)
 
     def _ask(self, asked: Array, limit: int, wanted: Array | None, search_width: int | None) -> tuple[Array, Array]:
         """The search among wanted numbers, or all that are not gone; -1 stands for a number where there are too few."""

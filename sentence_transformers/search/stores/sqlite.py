@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base import Rows, Settings, StoreError
+from .sql import Clause, joined
 from .where import Condition, Test, Value, fold
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     Array: TypeAlias = np.ndarray[Any, Any]
-    Clause: TypeAlias = tuple[str, list[Any]]
-    """SQL, and what is bound to its question marks."""
 
 FORMAT = 1
 APPLICATION = 0x5354_5653
@@ -148,8 +147,11 @@ class RowFile:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Inside, all that is read is of one moment."""
+        """Inside, all that is read is of one moment, and other threads wait."""
         with self._lock, self._explained():
+            if self._connection.in_transaction:
+                yield
+                return
             self._connection.execute("BEGIN")
             try:
                 yield
@@ -230,6 +232,12 @@ class RowFile:
         connection.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no thread and no other process changes the file."""
+        with self._transaction():
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -276,15 +284,7 @@ def _clause(condition: Condition | None) -> Clause:
     """The condition as SQL over the table "rows". What is bound are keys and values; nothing of them is in the SQL."""
     if condition is None:
         return "1", []
-    return fold(condition, _test, _joined("AND", "1"), _joined("OR", "0"), lambda part: (f"NOT ({part[0]})", part[1]))
-
-
-def _joined(word: str, empty: str) -> Callable[[list[Clause]], Clause]:
-    def join(parts: list[Clause]) -> Clause:
-        sql = f" {word} ".join(f"({clause})" for clause, _ in parts)
-        return sql or empty, [value for _, values in parts for value in values]
-
-    return join
+    return fold(condition, _test, joined("AND", "1"), joined("OR", "0"), lambda part: (f"(NOT {part[0]})", part[1]))
 
 
 def _test(test: Test) -> Clause:
@@ -293,22 +293,37 @@ def _test(test: Test) -> Clause:
         clause, values = "1", list[Any]()
     elif test.operator == "contains":
         source += ", json_each(entry.value) AS item"
-        clause, values = _is("item", "=", test.operand)
+        clause, values = _compared("item", "=", test.operand)
         clause = f"entry.type = 'array' AND {clause}"
     elif test.operator == "in":
-        clause, values = _joined("OR", "0")([_is("entry", "=", value) for value in test.operand])
+        clause, values = _is_one_of("entry", test.operand)
     else:
-        comparison = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}[test.operator]
-        clause, values = _is("entry", comparison, test.operand)
-    return f"EXISTS (SELECT 1 FROM {source} WHERE entry.key = ? AND ({clause}))", [test.key, *values]
+        sign = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}[test.operator]
+        clause, values = _compared("entry", sign, test.operand)
+    return f"EXISTS (SELECT 1 FROM {source} WHERE entry.key = ? AND {clause})", [test.key, *values]
 
 
-def _is(table: str, comparison: str, value: Value) -> Clause:
+def _compared(table: str, sign: str, value: Value) -> Clause:
     """Whether a value of ``json_each`` compares so with another one of its kind; strings by code points."""
     if isinstance(value, bool):
-        return f"{table}.type = '{str(value).lower()}'", []
-    if isinstance(value, str):
-        return f"{table}.type = 'text' AND {table}.value {comparison} ?", [value]
-    # SQLite has integers of 64 bits; JSON's larger ones it reads as floats
-    bound = value if isinstance(value, float) or -(2**63) <= value < 2**63 else float(value)
-    return f"{table}.type IN ('integer', 'real') AND {table}.value {comparison} ?", [bound]
+        return f"({table}.type = '{str(value).lower()}')", []
+    return f"({table}.type IN {_KINDS[type(value)]} AND {table}.value {sign} ?)", [_bound(value)]
+
+
+def _is_one_of(table: str, values: tuple[Value, ...]) -> Clause:
+    """Whether a value of ``json_each`` is one of these: compared by kinds, with all of a kind at once."""
+    clauses = [_compared(table, "=", value) for value in values if isinstance(value, bool)]
+    for kinds in ((str,), (int, float)):
+        some = [_bound(value) for value in values if isinstance(value, kinds) and not isinstance(value, bool)]
+        if some:
+            among = f"{table}.value IN (SELECT value FROM json_each(?))"
+            clauses.append((f"({table}.type IN {_KINDS[kinds[0]]} AND {among})", [json.dumps(some)]))
+    return joined("OR", "0")(clauses)
+
+
+_KINDS = {str: "('text')", int: "('integer', 'real')", float: "('integer', 'real')"}
+
+
+def _bound(value: Value) -> Value:
+    """SQLite has integers of 64 bits; larger ones in JSON it reads as floats."""
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value

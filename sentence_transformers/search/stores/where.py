@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from sys import float_info
 from typing import Any, TypeAlias, TypeVar
 
 from ...errors import one_of
@@ -98,7 +98,7 @@ def check_metadata(metadata: Any) -> dict[str, Any]:
     """A copy of the metadata of one row.
 
     Raises: TypeError or ValueError unless it maps strings, not starting with ``$``, to strings, finite numbers, bools
-        or lists of these.
+        or lists of these; ValueError for the character NUL, which not every place can keep.
     """
     if metadata is None:
         return {}
@@ -130,7 +130,7 @@ def _parts(key: Any, value: Any) -> list[Condition]:
         return [All(parts) if key == "$and" else Any_(parts)]
     _check_key(key)
     if not isinstance(value, Mapping):
-        return [Test(key, "in", (_value(key, value),))]
+        return [Test(key, "in", (_operand(key, "$eq", value),))]
     if not value:
         raise ValueError(f"The condition on {key!r} has no operator; expected some of {', '.join(OPERATORS)}.")
     return [_operation(key, operator, operand) for operator, operand in value.items()]
@@ -144,18 +144,18 @@ def _operation(key: str, operator: str, operand: Any) -> Condition:
         test = Test(key, "exists", None)
         return test if operand else Not(test)
     if operator in RANGES:
-        value = _value(key, operand)
+        value = _operand(key, operator, operand)
         if isinstance(value, bool):
             raise ValueError(f"{operator} on {key!r} takes a number or a string, got {operand!r}.")
         return Test(key, operator[1:], value)
     if operator == "$contains":
-        return Test(key, "contains", _value(key, operand))
+        return Test(key, "contains", _operand(key, operator, operand))
     if operator in ("$eq", "$ne"):
-        values: tuple[Value, ...] = (_value(key, operand),)
+        values: tuple[Value, ...] = (_operand(key, operator, operand),)
     else:
         if not isinstance(operand, Sequence) or isinstance(operand, (str, bytes)):
             raise ValueError(f"{operator} on {key!r} takes a list of values, got {operand!r}.")
-        values = tuple(_value(key, item) for item in operand)
+        values = tuple(_operand(key, operator, item) for item in operand)
     test = Test(key, "in", values)
     return Not(test) if operator in ("$ne", "$nin") else test
 
@@ -165,14 +165,32 @@ def _check_key(key: Any) -> None:
         raise TypeError(f"Keys of metadata must be strings, got {key!r}.")
     if not key or key.startswith("$"):
         raise ValueError(f"Keys of metadata must not be empty or start with $, got {key!r}; the joints are {JOINTS}.")
+    _refuse_nul(key)
 
 
 def _value(key: str, value: Any) -> Value:
-    if isinstance(value, float) and not isfinite(value):
-        raise ValueError(f"Numbers of metadata must be finite, got {value!r} for {key!r}.")
-    if isinstance(value, (str, bool, int, float)):
+    if isinstance(value, str):
+        _refuse_nul(value)
+        return value
+    if isinstance(value, (bool, int, float)):
+        if not abs(value) <= float_info.max:  # NaN too
+            raise ValueError(f"Numbers of metadata must be finite, and fit a float64, got {value!r:.80} for {key!r}.")
         return value
     raise TypeError(
         f"Values of metadata must be strings, numbers, bools or lists of these, got {value!r} for {key!r}. Leave a key "
         "out where there is no value."
     )
+
+
+def _operand(key: str, operator: str, value: Any) -> Value:
+    if isinstance(value, (str, bool, int, float)):
+        return _value(key, value)
+    raise TypeError(
+        f"{operator} on {key!r} compares with a string, a number or a bool, got {value!r}. For one of several values "
+        "there is $in, for an item of a list $contains, for a missing key $exists."
+    )
+
+
+def _refuse_nul(text: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"Metadata must not have the character NUL in them, got {text!r:.80}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -164,6 +165,27 @@ def test_sparse_queries_may_have_dimensions_that_no_row_has(tmp_path: Path) -> N
         query = torch.zeros(100)
         query[1], query[99] = 3.0, 5.0
         assert store.search(sparse_embeddings=query.to_sparse())[0][0].score == 6.0
+
+
+def test_a_search_sees_one_moment_while_rows_are_replaced(tmp_path: Path) -> None:
+    with filled(tmp_path, 50) as store:
+        rows = np.random.default_rng(1).standard_normal((50, 2))
+        ids = [str(number) for number in range(50)]
+        is_done = Event()
+
+        def replace() -> None:
+            while not is_done.is_set():
+                store.add(ids, rows, metadata=[{"number": number} for number in range(50)])
+
+        thread = Thread(target=replace)
+        thread.start()
+        try:
+            for _ in range(150):
+                assert len(store.search([1.0, 0.0], top_k=100)[0]) == 50
+                assert len(store.search([1.0, 0.0], top_k=100, where={"number": {"$gte": 10}})[0]) == 40
+        finally:
+            is_done.set()
+            thread.join()
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

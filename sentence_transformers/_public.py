@@ -170,6 +170,7 @@ FILE_IO = {
 }
 MISC = {
     **_from("hub.trust", "fullname", "import_from_string"),
+    **_from("hub.source", "import_module_class"),
     **_from("hub.names", "ORIGINAL_TRANSFORMER_MODELS"),
     **_from("ops.logs", "disable_logging"),
     **_from("ops.installed", "disable_datasets_caching"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sentence_transformers.hub import cache, download
+from sentence_transformers.hub import cache, download, trust
 from sentence_transformers.hub.folder import current
 from sentence_transformers.hub.layout import has_extra, has_weights, is_fetched
 from sentence_transformers.hub.names import ORIGINAL_TRANSFORMER_MODELS
@@ -266,3 +266,36 @@ def _not_here(repo: str, root: Path, revision: str | None, local_files_only: boo
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def import_module_class(
+    class_ref: str,
+    model_name_or_path: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    code_revision: str | None = None,
+    token: bool | str | None = None,
+    cache_folder: str | None = None,
+    local_files_only: bool = False,
+) -> type:
+    """The class that a ``modules.json`` means, see ``trust.module_class``.
+
+    Args:
+        class_ref: such as ``sentence_transformers.models.Pooling``, or ``file.Class`` of a file in the model.
+        model_name_or_path: the model that has it. None: a class of what is installed, whose code is trusted.
+        trust_remote_code: whether code that is not ours may run. code_revision: of that code.
+        revision, token, cache_folder, local_files_only: where the model is, see ``find``.
+
+    Raises: UntrustedCodeError without trust; ImportError where there is no such class; as ``find``.
+    """
+    if model_name_or_path is None:
+        return trust.installed_class(class_ref)
+    where = find(
+        model_name_or_path,
+        token=token,
+        cache_folder=cache_folder,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    return trust.module_class(class_ref, where.folder, trust_remote_code, code_revision, name=model_name_or_path)

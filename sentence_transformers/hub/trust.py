@@ -47,6 +47,14 @@ def module_class(
     return _foreign_class(type_string, folder, code_revision)
 
 
+def installed_class(reference: str) -> type:
+    """A class of ours by any of its names, or one of what is installed, whose code runs. Raises: ImportError."""
+    found = _own_class(reference) if reference.startswith(f"{ROOT}.") else import_from_string(reference)
+    if not isinstance(found, type):
+        raise ImportError(f"{reference!r} is {found!r}, not a class.")
+    return found
+
+
 def type_string(cls: type) -> str:
     """What ``modules.json`` calls a class: the classic short path for ours, ``<file>.<Class>`` for a class that came
     with a model (``copy_code`` brings the file along), the dotted path for all others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from sentence_transformers._public import SAVE_AS
 from sentence_transformers.errors import UntrustedCodeError
 from sentence_transformers.hub import trust
+from sentence_transformers.hub.source import import_module_class
 from sentence_transformers.modules.pooling import Pooling
 
 CODE = """
@@ -113,3 +115,21 @@ def test_import_from_string_names_what_is_wrong() -> None:
         trust.import_from_string("torch.nn.Tan")
     with pytest.raises(ImportError, match="nope"):
         trust.import_from_string("nope.X")
+
+
+def test_import_module_class_without_a_model_takes_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "collections.py").write_text("raise RuntimeError('code of the current folder has run')")
+    monkeypatch.chdir(tmp_path)
+    assert import_module_class("collections.OrderedDict") is OrderedDict
+    assert import_module_class("sentence_transformers.models.Pooling") is Pooling
+    with pytest.raises(ImportError, match="'os.path' is .* not a class"):
+        import_module_class("os.path")
+
+
+def test_import_module_class_of_a_model_needs_trust_for_its_code(code_folder: Path) -> None:
+    [file] = [path for path in code_folder.glob("*.py") if "Doubler" in path.read_text()]
+    with pytest.raises(UntrustedCodeError, match="trust_remote_code=True"):
+        import_module_class(f"{file.stem}.Doubler", str(code_folder))
+    assert import_module_class(f"{file.stem}.Doubler", str(code_folder), trust_remote_code=True).factor == 2

@@ -1,25 +1,39 @@
-"""A quick look at a wide product in half precision: which of its columns may be above a bar, with certainty.
+"""A quick look at a wide product in half precision: which of its numbers may matter, with certainty.
 
 Processors with matrix units for bfloat16 multiply it many times faster than float32. Its errors have a bound, so what
-stays below a bar by more than that need not be computed again.
+stays below a bar, or below the best, by more than that need not be computed again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .tokens import Packed
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Array: TypeAlias = np.ndarray[Any, Any]
+
 ROUNDING = 2.0**-8
 """Largest relative error of a number rounded to bfloat16, which has 8 significant bits."""
-ERROR = 3.1 * ROUNDING
-"""Of a dot product of two rounded vectors, rounded itself, as a share of the product of their lengths: three roundings,
-and a little for sums in float32 (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1)."""
+SUMS = 2.0**-22
+"""Of two sums in float32, of exact and of rounded products, for each term (Higham 2002, Accuracy and Stability of
+Numerical Algorithms, section 3.1): half of it, and as much again for the bound itself, which is computed in float32."""
+ROWS = 4096
+"""So many rows of a matrix are rounded at once."""
+GROUP = 16
+"""Of so many products, spread over a row, first only the largest is looked at."""
+LEAST = 2.0**-100
+"""Products below are not trusted: matrix units take the smallest numbers for zero."""
 
 
 @cache
@@ -30,15 +44,61 @@ def is_worthwhile() -> bool:
 
 
 @dataclass(frozen=True)
-class Screen:
-    """A (V, D) float32 matrix rounded. weight: (V, D) bfloat16; lengths: (V,) of the rows before rounding."""
+class Rounded:
+    """Rows in half precision, and what that cost.
 
-    weight: Tensor
+    values: (n, D) bfloat16. lengths: (n,) of the rows before. losses: (n,) lengths of what rounding took away.
+    """
+
+    values: Tensor
     lengths: Tensor
+    losses: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Rounded:
+        """Of (n, D) float32."""
+        values = torch.empty_like(rows, dtype=torch.bfloat16)
+        lengths, losses = rows.new_empty(len(rows)), rows.new_empty(len(rows))
+        for start in range(0, len(rows), ROWS):
+            at = slice(start, start + ROWS)
+            values[at] = rows[at]
+            torch.linalg.vector_norm(rows[at], dim=1, out=lengths[at])
+            torch.linalg.vector_norm(rows[at] - values[at], dim=1, out=losses[at])
+        return cls(values, lengths, losses)
+
+    def split(self, rows: int) -> Iterator[Rounded]:
+        """So many rows after the other."""
+        parts = (torch.split(part, rows) for part in (self.values, self.lengths, self.losses))
+        return (Rounded(*part) for part in zip(*parts, strict=True))
+
+
+def bound(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], width: int) -> Tensor:
+    """How far the dot product of two rounded rows is at most from that of the rows, before it is rounded itself.
+
+    x y - x' y' = (x - x') y + x' (y - y'), each at most as large as the lengths of its two factors multiplied
+    (Cauchy-Schwarz).
+
+    Args:
+        one, other: lengths and losses, of shapes that fit each other. width: D.
+    """
+    (left, left_losses), (right, right_losses) = one, other
+    return (left_losses + SUMS * width * left) * right + (left + left_losses) * right_losses
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A (V, D) float32 matrix rounded, whose columns of products with tokens are compared with a bar."""
+
+    rounded: Rounded
 
     @classmethod
     def of(cls, weight: Tensor) -> Screen:
-        return cls(weight.to(torch.bfloat16), torch.linalg.vector_norm(weight, dim=1))
+        return cls(Rounded.of(weight))
+
+    @property
+    def lengths(self) -> Tensor:
+        """(V,) of the rows."""
+        return self.rounded.lengths
 
     def may_exceed(self, tokens: Packed, bar: Tensor, columns: int) -> Tensor:
         """Which columns of ``tokens @ weight.T`` may have a number above the bar among the tokens of a sequence.
@@ -48,11 +108,76 @@ class Screen:
 
         Returns: (B, V) bool; surely True where there is one, mostly False where there is none.
         """
-        rounded = tokens.values.to(torch.bfloat16)
-        longest = Packed(torch.linalg.vector_norm(tokens.values, dim=1, keepdim=True), tokens.lengths).max()  # (B, 1)
+        rounded, weight = Rounded.of(tokens.values), self.rounded
+        longest, lost = (Packed(some[:, None], tokens.lengths).max() for some in (rounded.lengths, rounded.losses))
         found = []
-        for start in range(0, len(self.weight), columns):
+        for start in range(0, len(weight.values), columns):
             at = slice(start, start + columns)
-            highest = tokens.replace(F.linear(rounded, self.weight[at])).max().float()  # (B, columns)
-            found.append(highest + (ERROR * longest) * self.lengths[at] > bar[at])
+            highest = tokens.replace(F.linear(rounded.values, weight.values[at])).max().float()  # (B, columns)
+            # before it was rounded it may have been larger: away from zero, or towards it
+            highest = torch.maximum(highest * (1 + 1.01 * ROUNDING), highest * (1 - ROUNDING))
+            slack = bound((longest, lost), (weight.lengths[at], weight.losses[at]), tokens.values.shape[1])
+            found.append(highest + slack > bar[at])
         return torch.cat(found, dim=1)
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """For each of q rows some columns, ascending: of row i those from ``starts[i]`` to before ``starts[i + 1]``.
+
+    starts: (q + 1,) int64; columns: (m,) int64. open_rows: (u,) int64, for which nothing could be told: they have none.
+    """
+
+    starts: Array
+    columns: Array
+    open_rows: Array
+
+
+class Shortlister:
+    """Finds what may be among the best of a row of products.
+
+    Args:
+        corpus: (n, D). rows: of a call, at most; space for their products is kept.
+    """
+
+    def __init__(self, corpus: Rounded, rows: int) -> None:
+        count = len(corpus.values)
+        self.corpus = corpus
+        self.sizes = (corpus.lengths.amax(), corpus.losses.amax())
+        self.products = torch.empty(rows, count, dtype=torch.bfloat16)
+        self.is_listed = np.empty((rows, count), dtype=bool)
+
+    def __call__(self, queries: Rounded, limit: int) -> Shortlist:
+        """The columns of ``queries @ corpus.T`` that may be among the ``limit`` largest of their row, or equal to them.
+
+        Args:
+            limit: at most n // GROUP. Only rows with so many positive products, and others that are not much less than
+                the best, have a list: a sixteenth of n is the most.
+        """
+        rows, count = len(queries.values), len(self.corpus.values)
+        products = torch.mm(queries.values, self.corpus.values.t(), out=self.products[:rows])
+        bits = products.view(torch.int16)  # positive numbers are in the order of their bits, and above negative ones
+        groups = count // GROUP
+        highest = bits[:, : groups * GROUP].view(rows, GROUP, groups).amax(1).numpy()
+        # the ``limit`` best are at least as large as so many groups have: before rounding, as the next smaller number
+        least = torch.from_numpy(np.partition(highest, groups - limit, axis=1)[:, groups - limit] - 1)
+        slack = bound((queries.lengths, queries.losses), self.sizes, queries.values.shape[1])
+        bar = least.view(torch.bfloat16).float() - 2 * slack  # not a number where no product is positive
+        is_told = bar >= LEAST
+        bar_bits = torch.where(is_told, (bar.view(torch.int32) >> 16).to(torch.int16), torch.iinfo(torch.int16).max)
+        is_listed = np.greater_equal(bits.numpy(), bar_bits.numpy()[:, None], out=self.is_listed[:rows])
+        places = np.flatnonzero(is_listed)
+        return _shortlist(places, is_told.numpy(), count)
+
+
+def _shortlist(places: Array, is_told: Array, count: int) -> Shortlist:
+    """From the places in rows of ``count`` columns; rows with very many of them become open."""
+    ends = np.searchsorted(places, np.arange(len(is_told) + 1) * count)
+    counts = np.diff(ends)
+    is_open = ~is_told | (counts > count // GROUP)
+    if (counts[is_open] > 0).any():
+        places = places[np.repeat(~is_open, counts)]
+        counts = np.where(is_open, 0, counts)
+        ends = np.concatenate([[0], counts.cumsum()])
+    columns = places - np.repeat(np.arange(len(is_told)) * count, counts)
+    return Shortlist(ends, columns, np.flatnonzero(is_open))

@@ -1,25 +1,22 @@
 """Clusters of rows that are alike: around a row (communities), or linked by one pair after another.
 
-Both look at all pairs, a block at a time, and hold no more than the pairs of a block or of a community. Knows nothing
-of models, and nothing of text.
+Both look at all pairs, a block at a time, and hold no more than the pairs of a block or of some communities. Knows
+nothing of models, and nothing of text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import positive
-from ..ops.similarity import cos_sim
-from ..ops.tensors import is_sparse
-from .semantic import GROUP, Block, Plan, embedding_matrix, plan_search, row_blocks, sparse_rows
+from ..ops.similarity import cos_sim, pairwise_dot_score
+from .pairs import RowPairs
+from .semantic import embedding_matrix
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -30,8 +27,8 @@ if TYPE_CHECKING:
 
 CENTRES = 256
 """For so many rows at once it is found out who is near; some are taken by an earlier one meanwhile, in vain."""
-CENTRE_SCORES = 2**26
-"""At most so many cosines of them."""
+CENTRE_PAIRS = 2**22
+"""At most so many are near them, unless they are near one."""
 
 
 def community_detection(
@@ -45,7 +42,9 @@ def community_detection(
 
     Every row with at least ``min_community_size`` rows, itself among them, of a cosine >= ``threshold`` is a centre of
     those. Centres are gone through by the number of their rows, of equal ones the lower first. One that was taken
-    already is skipped; the others take those of their rows that are still free, if they are enough.
+    already is skipped; the others take those of their rows that are still free, if they are enough. The cosine of a
+    row to itself is 1, or 0 if the row is zero; those of other pairs are rounded: to find equal rows, ask for a little
+    less than 1.
 
     Args:
         embeddings: (n, D), dense or sparse; need not have unit length.
@@ -64,9 +63,9 @@ def community_detection(
     if len(rows) < smallest:
         return []
     with torch.no_grad():
-        pairs = _Pairs.of(rows, least, at_once)
-        sizes = pairs.sizes(show_progress_bar)
-        return _communities(pairs, sizes, smallest)
+        pairs = RowPairs.of(rows, cos_sim, (at_once, len(rows)))
+        sizes = _sizes(pairs, least, show_progress_bar)
+        return _communities(pairs, least, sizes, smallest)
 
 
 @overload
@@ -105,7 +104,8 @@ def threshold_clusters(
     """The connected components of "cosine >= threshold": rows are together if a chain of such pairs links them.
 
     That is single-linkage clustering, cut at the threshold; the right thing for near-duplicates. The result depends
-    neither on the order of the rows (but for the order of what is returned) nor on ``batch_size``.
+    neither on the order of the rows (but for the order of what is returned) nor on ``batch_size``, but for cosines that
+    equal the threshold but for rounding. Memory is in proportion to the rows, time to their square.
 
     Args:
         embeddings: (n, D), dense or sparse; need not have unit length.
@@ -124,7 +124,8 @@ def threshold_clusters(
     forest = _Forest(len(rows))
     if len(rows):
         with torch.no_grad():
-            for left, right, _ in _Pairs.of(rows, least, at_once).blocks(show_progress_bar):
+            pairs = RowPairs.of(rows, cos_sim, (at_once, len(rows)))
+            for left, right, _ in pairs.at_least(least, show_progress_bar):
                 forest.link(left, right)
     labels, sizes = _by_size(forest.roots(np.arange(len(rows))))
     labels[sizes[labels] < smallest] = -1
@@ -135,79 +136,39 @@ def threshold_clusters(
     return [part.tolist() for part in np.split(order, ends)[:-1]]
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """The pairs of rows with a cosine >= ``threshold``.
-
-    unit: (n, D) at unit length, dense or coalesced COO. plan: how to score it with itself.
-    """
-
-    unit: Tensor
-    plan: Plan
-    threshold: float
-
-    @classmethod
-    def of(cls, rows: Tensor, threshold: float, batch_size: int) -> _Pairs:
-        plan = plan_search(rows, rows, cos_sim, (batch_size, len(rows)), 1)
-        return cls(plan.prepare(Block("embeddings", 0, rows)), plan, threshold)
-
-    def blocks(self, show_progress_bar: bool) -> Iterator[tuple[Array, Array, int]]:
-        """All pairs, some more than once.
-
-        Yields: rows and columns, (p,) each, and where the rows of this block end: a pair with a column before that
-            comes both ways round, among the pairs of these rows; the others come once.
-        """
-        count, step = len(self.unit), self.plan.rows
-        for start in _with_progress(range(0, count, step), show_progress_bar):
-            stop = min(start + step, count)
-            some = _part(self.unit, start, stop)
-            for first in range(start, count, self.plan.width):
-                scores = self.plan.score(some, _part(self.unit, first, min(first + self.plan.width, count)))
-                rows, columns = _at_least(scores, self.threshold)
-                yield rows.cpu().numpy() + start, columns.cpu().numpy() + first, stop
-
-    def sizes(self, show_progress_bar: bool) -> Array:
-        """How many rows are near each one, itself among them: (n,) int64."""
-        count = len(self.unit)
-        sizes = np.zeros(count, dtype=np.int64)
-        for rows, columns, stop in self.blocks(show_progress_bar):
-            sizes += np.bincount(rows, minlength=count)
-            sizes += np.bincount(columns[columns >= stop], minlength=count)
-        return sizes
-
-    def near(self, centres: Array) -> list[Array]:
-        """For each row of (c,) the rows near it, highest cosine first, of equal ones the lower first.
-
-        c must be at most ``plan.rows``.
-        """
-        some = self.unit.index_select(0, torch.from_numpy(centres).to(self.unit.device))
-        found = []
-        for block in row_blocks("embeddings", self.unit, self.plan.width):
-            scores = self.plan.score(some, block.values)
-            rows, columns = _at_least(scores, self.threshold)
-            found.append([part.cpu().numpy() for part in (columns + block.first, -scores[rows, columns], rows)])
-        ids, distances, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        order = np.lexsort((ids, distances, places))
-        ends = np.cumsum(np.bincount(places, minlength=len(centres)))
-        return np.split(ids[order], ends[:-1])
+def _sizes(pairs: RowPairs, threshold: float, show_progress_bar: bool) -> Array:
+    """How many rows are near each one, itself among them: (n,) int64."""
+    own = pairwise_dot_score(pairs.values, pairs.values).cpu().numpy().round()
+    sizes = (own >= threshold).astype(np.int64)
+    for left, right, _ in pairs.at_least(threshold, show_progress_bar):
+        np.add.at(sizes, left, 1)
+        np.add.at(sizes, right, 1)
+    return sizes
 
 
-def _communities(pairs: _Pairs, sizes: Array, smallest: int) -> list[list[int]]:
-    at_once = max(1, min(CENTRES, pairs.plan.rows, CENTRE_SCORES // len(sizes)))
+def _communities(pairs: RowPairs, threshold: float, sizes: Array, smallest: int) -> list[list[int]]:
     waiting = np.argsort(-sizes, kind="stable")
     waiting = waiting[sizes[waiting] >= smallest]
     is_free = np.ones(len(sizes), dtype=bool)
     found = []
     while len(waiting):
-        for near in pairs.near(waiting[:at_once]):
-            # the first is the centre, or a row that equals it
-            members = near[is_free[near]] if len(near) and is_free[near[0]] else near[:0]
-            if len(members) >= smallest:
+        ends = np.cumsum(sizes[waiting[: min(CENTRES, pairs.plan.rows)]])
+        at_once = max(1, int(np.count_nonzero(ends <= CENTRE_PAIRS)))
+        centres, waiting = waiting[:at_once], waiting[at_once:]
+        for centre, near in zip(centres, _neighbours(pairs, centres, threshold), strict=True):
+            members = near[is_free[near]]
+            if is_free[centre] and len(members) >= smallest:
                 is_free[members] = False
                 found.append(members.tolist())
-        waiting = waiting[at_once:]
         waiting = waiting[is_free[waiting]]
     return sorted(found, key=len, reverse=True)
+
+
+def _neighbours(pairs: RowPairs, centres: Array, threshold: float) -> list[Array]:
+    """For each of (c,) rows itself and the rows near it, highest cosine first, of equal ones the lower first."""
+    places, ids, scores = pairs.near(centres, threshold)
+    order = np.lexsort((ids, -scores, places))
+    return np.split(ids[order], np.cumsum(np.bincount(places, minlength=len(centres)))[:-1])
 
 
 class _Forest:
@@ -233,16 +194,16 @@ class _Forest:
 
     def link(self, left: Array, right: Array) -> None:
         """Unite the sets of each pair (p,), (p,)."""
-        left, right = self.roots(left), self.roots(right)
-        while True:
-            is_apart = left != right
-            if not is_apart.any():
-                return
-            low, high = np.minimum(left, right)[is_apart], np.maximum(left, right)[is_apart]
-            self.parents[high] = (
-                low  # a root with several lower ones goes to one of them; the next round sees to the rest
-            )
-            left, right = self.roots(low), self.roots(high)
+        left, right = _apart(self.parents[left], self.parents[right])  # most are together already
+        while len(left):
+            left, right = _apart(self.roots(left), self.roots(right))
+            # a root with several lower ones goes to the lowest; the next round sees to the others
+            np.minimum.at(self.parents, np.maximum(left, right), np.minimum(left, right))
+
+
+def _apart(left: Array, right: Array) -> tuple[Array, Array]:
+    is_apart = left != right
+    return left[is_apart], right[is_apart]
 
 
 def _by_size(roots: Array) -> tuple[Array, Array]:
@@ -253,31 +214,6 @@ def _by_size(roots: Array) -> tuple[Array, Array]:
     labels = np.empty_like(order)
     labels[order] = np.arange(len(order))
     return labels[places.reshape(-1)], counts[order]
-
-
-def _at_least(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Rows and columns, (p,) each, of the scores (q, c) >= threshold. First at the maxima of groups: few pass."""
-    flat = scores.reshape(-1)
-    whole = len(flat) - len(flat) % GROUP
-    groups = flat[:whole].view(-1, GROUP)
-    near = (groups.amax(1) >= threshold).nonzero()[:, 0]
-    hits, offsets = (groups[near] >= threshold).nonzero(as_tuple=True)
-    rest = (flat[whole:] >= threshold).nonzero()[:, 0]
-    places = torch.cat([near[hits] * GROUP + offsets, rest + whole])
-    return places // scores.shape[1], places % scores.shape[1]
-
-
-def _part(rows: Tensor, start: int, stop: int) -> Tensor:
-    return sparse_rows(rows, start, stop) if is_sparse(rows) else rows[start:stop]
-
-
-def _with_progress(starts: range, show_progress_bar: bool) -> Iterable[int]:
-    if not show_progress_bar:
-        return starts
-    from tqdm.auto import tqdm  # its import costs more than a few thousand rows
-
-    bar: Iterable[int] = tqdm(starts, desc="Finding clusters", unit="block")
-    return bar
 
 
 def _number(name: str, value: Any) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .negatives import Chosen, Dropped
+from .rows import Column
 
 if TYPE_CHECKING:
     from .negatives import Array
@@ -36,7 +37,7 @@ class Mined:
     positive_scores: Array
     chosen: Chosen
 
-    def columns(self, output_format: str, with_scores: bool) -> dict[str, list[Any]]:
+    def columns(self, output_format: str, with_scores: bool) -> dict[str, Column]:
         """Name of a column -> its values, in one of ``FORMATS``."""
         if output_format == "triplet":
             return self._triplets(with_scores)
@@ -69,66 +70,66 @@ class Mined:
             return int((wanted - counts).sum()), pairs + len(counts) * wanted
         return int((counts == 0)[self.query_ids].sum()), pairs
 
-    def _triplets(self, with_scores: bool) -> dict[str, list[Any]]:
+    def _triplets(self, with_scores: bool) -> dict[str, Column]:
         pairs, places = self.chosen.is_there()[self.query_ids].nonzero()
         queries = self.query_ids[pairs]
         found = self._of_pairs(pairs)
-        found["negative"] = _take(self.corpus, self.chosen.ids[queries, places])
+        found["negative"] = Column(self.chosen.ids[queries, places], self.corpus)
         if with_scores:
             both = [self.positive_scores[pairs], self.chosen.scores[queries, places]]
-            found["scores"] = np.stack(both, axis=1).astype(np.float64).tolist()
+            found["scores"] = Column.of_matrix(np.stack(both, axis=1).astype(np.float64))
         return found
 
-    def _tuples(self, with_scores: bool) -> dict[str, list[Any]]:
+    def _tuples(self, with_scores: bool) -> dict[str, Column]:
         wanted = self.chosen.ids.shape[1]
         pairs = (self.chosen.counts == wanted)[self.query_ids].nonzero()[0]
         queries = self.query_ids[pairs]
         found = self._of_pairs(pairs)
         for place in range(wanted):
-            found[f"negative_{place + 1}"] = _take(self.corpus, self.chosen.ids[queries, place])
+            found[f"negative_{place + 1}"] = Column(self.chosen.ids[queries, place], self.corpus)
         if with_scores:
             both = [self.positive_scores[pairs, None], self.chosen.scores[queries]]
-            found["scores"] = np.concatenate(both, axis=1).astype(np.float64).tolist()
+            found["scores"] = Column.of_matrix(np.concatenate(both, axis=1).astype(np.float64))
         return found
 
-    def _labeled_pairs(self, with_scores: bool) -> dict[str, list[Any]]:
+    def _labeled_pairs(self, with_scores: bool) -> dict[str, Column]:
         negative_queries, places = self.chosen.is_there().nonzero()
         queries = np.concatenate([self.query_ids, negative_queries])
         order = np.argsort(queries, kind="stable")  # the positives of a query, then its negatives
         documents = np.concatenate([self.positive_ids, self.chosen.ids[negative_queries, places]])[order]
-        found = {self.names[0]: _take(self.queries, queries[order]), self.names[1]: _take(self.corpus, documents)}
+        found = {self.names[0]: Column(queries[order], self.queries), self.names[1]: Column(documents, self.corpus)}
         if with_scores:
             scores = np.concatenate([self.positive_scores, self.chosen.scores[negative_queries, places]])
-            found["score"] = scores[order].astype(np.float64).tolist()
+            found["score"] = Column(scores[order].astype(np.float64))
         else:
-            found["label"] = (order < len(self.query_ids)).astype(np.int64).tolist()
+            found["label"] = Column((order < len(self.query_ids)).astype(np.int64))
         return found
 
-    def _labeled_lists(self, with_scores: bool) -> dict[str, list[Any]]:
+    def _labeled_lists(self, with_scores: bool) -> dict[str, Column]:
         pairs = (self.chosen.counts > 0)[self.query_ids].nonzero()[0]
         queries = self.query_ids[pairs]
         lengths = self.chosen.counts[queries] + 1
-        documents = np.concatenate([self.positive_ids[pairs, None], self.chosen.ids[queries]], axis=1).tolist()
+        documents = np.concatenate([self.positive_ids[pairs, None], self.chosen.ids[queries]], axis=1)
+        is_there = np.arange(documents.shape[1]) < lengths[:, None]
         found = {
-            self.names[0]: _take(self.queries, queries),
-            self.names[1]: [
-                [self.corpus[one] for one in row[:length]]
-                for row, length in zip(documents, lengths.tolist(), strict=True)
-            ],
+            self.names[0]: Column(queries, self.queries),
+            self.names[1]: Column(documents[is_there], self.corpus, lengths),
         }
         if with_scores:
             both = [self.positive_scores[pairs, None], self.chosen.scores[queries]]
-            scores = np.concatenate(both, axis=1).astype(np.float64).tolist()
-            found["scores"] = [row[:length] for row, length in zip(scores, lengths.tolist(), strict=True)]
+            scores = np.concatenate(both, axis=1).astype(np.float64)
+            found["scores"] = Column(scores[is_there], lengths=lengths)
         else:
-            found["labels"] = [[1] + [0] * (length - 1) for length in lengths.tolist()]
+            labels = np.zeros(documents.shape, dtype=np.int64)
+            labels[:, 0] = 1
+            found["labels"] = Column(labels[is_there], lengths=lengths)
         return found
 
-    def _of_pairs(self, pairs: Array) -> dict[str, list[Any]]:
+    def _of_pairs(self, pairs: Array) -> dict[str, Column]:
         """The first two columns of the given pairs."""
         return {
-            self.names[0]: _take(self.queries, self.query_ids[pairs]),
-            self.names[1]: _take(self.corpus, self.positive_ids[pairs]),
+            self.names[0]: Column(self.query_ids[pairs], self.queries),
+            self.names[1]: Column(self.positive_ids[pairs], self.corpus),
         }
 
 
@@ -172,7 +173,3 @@ def missing_text(missing: int, possible: int, limits: Sequence[str]) -> str:
         f"Could not find enough negatives for {missing:,} samples ({missing / possible:.2%}). Consider adjusting the "
         f"{listed} parameter{'s' if len(names) > 1 else ''} if you'd like to find more valid negatives."
     )
-
-
-def _take(texts: Sequence[Any], ids: Array) -> list[Any]:
-    return [texts[one] for one in ids.tolist()]

@@ -1,7 +1,7 @@
 """Hard negatives: texts that a model finds close to a query although they do not answer it.
 
 Queries go through in blocks, of which only the best candidates are kept; no matrix of all scores is ever held. The
-search is in ``nearest``, the choice in ``negatives``, the rows of the data set in ``mined``.
+search is in ``nearest``, the choice in ``negatives``, the columns of the data set in ``mined`` and ``rows``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ..errors import need, one_of, positive
+from ..errors import one_of, positive
 from .mined import FORMATS, Mined, dropped_text, missing_text, statistics_table
-from .negatives import Chosen, Dropped, Limits, Sample, choose, members, within
+from .negatives import Chosen, Dropped, Limits, Sample, choose, members, ranked, within
+from .rows import to_dataset
 from .scoring import Encode, pair_scorer, reranker, searcher
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def mine_hard_negatives(
     is_reranked = cross_encoder is not None and bool(limits.given())
     is_thinned = is_reranked or bool(limits.ceiling_names())
     ranks = _ranks((range_min, range_max, num_negatives), pairs.most_positives, is_thinned)
-    say = _say if verbose else _say_nothing
-    say(pairs.report(ranks.stop if range_max is None else None))
+    _say(pairs.report(ranks.stop if range_max is None else None) if verbose else [])
     encode = Encode(model, batch_size, use_multi_process, verbose, cache_folder)
     with encode.processes():
         corpus_rows = encode("corpus", pairs.corpus, corpus_prompt_name, corpus_prompt)
@@ -131,8 +130,8 @@ def mine_hard_negatives(
             mined = miner.run(rescore, is_reranked)
     else:
         mined = miner.run(pair_scorer(model, query_rows, corpus_rows), is_reranked)
-    say(miner.report(mined, output_format))
-    return _dataset(mined.columns(output_format, output_scores), pairs.names)
+    _say(miner.report(mined, output_format) if verbose else [])
+    return to_dataset(mined.columns(output_format, output_scores))
 
 
 @dataclass(frozen=True)
@@ -200,32 +199,40 @@ class _Miner:
 
         pairs = self.pairs
         positive_scores = score(pairs.query_ids, pairs.positive_ids)
-        starts = np.searchsorted(pairs.query_ids, np.arange(len(pairs.queries)))
-        lowest = np.minimum.reduceat(positive_scores, starts)
         limit = min(self.ranks.stop + pairs.most_positives, len(pairs.corpus))
         rows = max(1, min(BLOCK_QUERIES, BLOCK_CANDIDATES // limit))
         found = []
         with tqdm(total=len(pairs.queries), desc="Mining", unit="query", disable=not self.is_verbose) as bar:
             for first in range(0, len(pairs.queries), rows):
-                block = slice(first, first + rows)
-                scores, ids = (part.cpu().numpy() for part in self.search(self.query_rows[block], limit))
-                found.append(self._mine(first, (scores, ids), lowest[block], score if is_reranked else None))
+                candidates = self.search(self.query_rows[first : first + rows], limit)
+                scores, ids = (part.cpu().numpy() for part in candidates)
+                found.append(self._mine(first, (scores, ids), positive_scores, score if is_reranked else None))
                 bar.update(len(ids))
         chosen = Chosen.join(found)
         return Mined(
             pairs.queries, pairs.corpus, pairs.names, pairs.query_ids, pairs.positive_ids, positive_scores, chosen
         )
 
-    def _mine(self, first: int, candidates: tuple[Array, Array], lowest: Array, rescore: Score | None) -> Chosen:
+    def _mine(
+        self, first: int, candidates: tuple[Array, Array], positive_scores: Array, rescore: Score | None
+    ) -> Chosen:
         """The negatives of the queries from ``first`` on."""
         scores, ids = candidates
+        pairs = slice(*np.searchsorted(self.pairs.query_ids, [first, first + len(ids)]))
+        query_rows, positive_scores = self.pairs.query_ids[pairs] - first, positive_scores[pairs]
+        there, columns = members(ids, query_rows, self.pairs.positive_ids[pairs])
         kept = np.ones(ids.shape, dtype=bool)
-        if not self.include_positives:
-            kept = ~members(ids, first, len(self.pairs.corpus), self.keys)
+        kept[query_rows[there], columns] = False
         if rescore is not None:
             rows, _ = kept.nonzero()
             scores = np.full_like(scores, -np.inf)
             scores[kept] = rescore(rows + first, ids[kept])
+        if self.include_positives:
+            kept[query_rows[there], columns] = True
+            scores[query_rows[there], columns] = positive_scores[there]  # to the last bit what limits are made of
+        if rescore is not None:
+            scores, ids, kept = ranked(scores, ids, kept)
+        lowest = np.minimum.reduceat(positive_scores, np.searchsorted(query_rows, np.arange(len(ids))))
         kept = within(scores, kept, lowest, self.limits, self.dropped)
         return choose((scores, ids), kept, self.ranks, self.wanted, self.sample)
 
@@ -239,11 +246,6 @@ class _Miner:
             names = ["range_min"] if self.ranks.start else []
             lines.append(missing_text(missing, possible, [*names, *self.limits.given()]))
         return lines
-
-    @cached_property
-    def keys(self) -> Array:
-        """See ``members``."""
-        return np.sort(self.pairs.query_ids * len(self.pairs.corpus) + self.pairs.positive_ids)
 
 
 def _renamed(
@@ -330,22 +332,6 @@ def _sample(strategy: str, seed: int | None) -> Sample | None:
 
 
 def _say(lines: Sequence[str]) -> None:
+    """What ``verbose`` asks for."""
     for line in lines:
-        print(line)  # noqa: T201 - what ``verbose`` asks for
-
-
-def _say_nothing(lines: Sequence[str]) -> None:
-    """For ``verbose=False``."""
-
-
-def _dataset(columns: dict[str, list[Any]], names: tuple[str, str]) -> Any:
-    """A ``Dataset`` of the columns; of known types also where no row tells them."""
-    datasets = need("datasets", extra="train", what="mine_hard_negatives()")
-    if columns[names[0]]:
-        return datasets.Dataset.from_dict(columns)
-    text, whole, real = (datasets.Value(name) for name in ("string", "int64", "float64"))
-    types = {"label": whole, "score": real, "labels": [whole], "scores": [real]}
-    features = {name: types.get(name, text) for name in columns}
-    if "labels" in columns or list(columns) == [*names, "scores"]:
-        features[names[1]] = [text]
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        print(line)  # noqa: T201

@@ -1,23 +1,43 @@
 """The rows of one corpus with the highest dot products, for one block of queries after another.
 
-The scores of some queries are computed at once, and their maxima in groups say where to look. A large corpus, or one on
-a GPU, is left to ``semantic_search``.
+Where a processor multiplies bfloat16 much faster than float32, the products are looked at in it first, and only those
+that may be among the best are computed in float32. Elsewhere all are, and their maxima in groups say where to look. A
+large corpus, or one on a GPU, is left to ``semantic_search``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.workers import cpu_workers
+from ..ops.chosen import chosen_products
+from ..ops.screen import Rounded, Shortlister, is_worthwhile
 from ..ops.similarity import dot_score
 from .semantic import semantic_search
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from ..ops.screen import Shortlist
+
+    Found: TypeAlias = tuple[Tensor, Tensor]
 
 GROUP = 64
 """Neighbouring scores of which first only the maximum is looked at."""
 MOST_ROWS = 2**16
 """Up to here a corpus is scored as a whole; in blocks, what is best so far must be kept and merged."""
-BLOCK_SCORES = 2**22
-"""So many scores are computed at once: 16 MiB in float32."""
+BLOCK_SCORES, BLOCK_QUERIES = 2**23, 32
+"""So many scores are computed at once by all cores together, 32 MiB in float32; of at least so many queries each."""
+SCREENED_ROWS = 2048
+"""For a smaller corpus, or a much smaller number of queries, a first look saves nothing."""
+SCREENED_SHARE = 64
+"""Nor if more than one row in so many is wanted."""
 
 
 class Nearest:
@@ -25,11 +45,13 @@ class Nearest:
 
     Args:
         corpus: not copied, not changed; finite.
+        is_screened: look in bfloat16 first. Default: where the processor is made for it. The rows found are the same.
     """
 
-    def __init__(self, corpus: Tensor) -> None:
+    def __init__(self, corpus: Tensor, is_screened: bool | None = None) -> None:
         self.corpus = corpus
         self.is_whole = corpus.device.type == "cpu" and len(corpus) <= MOST_ROWS
+        self.is_screened = is_worthwhile() if is_screened is None else is_screened
 
     def __call__(self, queries: Tensor, limit: int) -> tuple[Tensor, Tensor]:
         """Scores and ids of the best ``limit`` rows for (q, D) queries, best first, of equal ones the lower id first.
@@ -41,9 +63,59 @@ class Nearest:
         if not self.is_whole:
             scores, ids = semantic_search(queries, self.corpus, top_k=limit, score_function=dot_score, as_arrays=True)
             return torch.from_numpy(scores), torch.from_numpy(ids)
-        rows = max(1, BLOCK_SCORES // len(self.corpus))
-        found = [top(some @ self.corpus.t(), limit) for some in torch.split(queries, rows)]
+        count = len(self.corpus)
+        pays = count >= max(SCREENED_ROWS, limit * SCREENED_SHARE) and len(queries) * 16 >= SCREENED_ROWS
+        rows = max(BLOCK_QUERIES, BLOCK_SCORES // (count * torch.get_num_threads()))
+        if self.is_screened and pays:
+            found = self._screened(queries, limit, rows)
+        else:
+            found = _on_all_cores(lambda some: top(some @ self.corpus.t(), limit), torch.split(queries, rows))
         return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
+
+    @cached_property
+    def rounded(self) -> Rounded:
+        """The corpus in half precision."""
+        return Rounded.of(self.corpus)
+
+    def _screened(self, queries: Tensor, limit: int, rows: int) -> list[Found]:
+        """As a call, for so many rows after the other."""
+        spare = [Shortlister(self.rounded, min(rows, len(queries))) for _ in range(torch.get_num_threads())]
+
+        def best(some: Tensor) -> Found:
+            shortlist = spare.pop()  # each thread has one
+            listed = shortlist(Rounded.of(some), limit)
+            spare.append(shortlist)
+            values = chosen_products(some, self.corpus, listed.starts, listed.columns)
+            scores, ids = _best_listed(values, listed, limit)
+            rest = torch.from_numpy(listed.open_rows)
+            if len(rest):
+                scores[rest], ids[rest] = top(some[rest] @ self.corpus.t(), limit)
+            return scores, ids
+
+        return _on_all_cores(best, torch.split(queries, rows))
+
+
+def _on_all_cores(step: Callable[[Tensor], Found], blocks: Sequence[Tensor]) -> list[Found]:
+    """``step`` of each block. On one core each: no core waits for another, which other work may hold up."""
+    if len(blocks) == 1 or torch.get_num_threads() == 1:
+        return [step(some) for some in blocks]
+    workers = cpu_workers()
+    return [done.result() for done in [workers.submit(step, some) for some in blocks]]
+
+
+def _best_listed(values: Tensor, listed: Shortlist, limit: int) -> tuple[Tensor, Tensor]:
+    """The best ``limit`` (m,) values of every row, as ``top``; anything for a row with fewer."""
+    counts = np.diff(listed.starts)
+    width = max(int(counts.max()), limit)
+    shape = (len(counts), width)
+    # row i of the list begins at i * width in the rectangle
+    places = torch.from_numpy(
+        np.arange(len(values)) + np.repeat(np.arange(len(counts)) * width - listed.starts[:-1], counts)
+    )
+    scores, ids = torch.full(shape, -torch.inf), torch.zeros(shape, dtype=torch.int64)
+    scores.view(-1)[places], ids.view(-1)[places] = values, torch.from_numpy(listed.columns)
+    best, columns = stable_top(scores, limit)
+    return best, ids.gather(1, columns)
 
 
 def top(scores: Tensor, limit: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Sample = Callable[[range, int], list[int]]
 """``random.sample``, of a generator or of the module."""
+MOST_COMPARED = 2**20
+"""So many candidates are compared with positives at once."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +92,23 @@ class Chosen:
         return np.arange(self.ids.shape[1]) < self.counts[:, None]
 
 
-def members(ids: Array, first_query: int, width: int, keys: Array) -> Array:
-    """Which candidates are positives of their query.
+def members(ids: Array, rows: Array, positive_ids: Array) -> tuple[Array, Array]:
+    """Where the positives of a query are among its candidates.
 
     Args:
-        ids: (q, c) int64, the candidates of the queries from ``first_query`` on, each below ``width``.
-        keys: (P,) int64, ``query * width + positive`` of all pairs, ascending, at least one.
+        ids: (q, c) int64, the different candidates of some queries.
+        rows, positive_ids: (p,) int64: the query, as a row of ``ids``, and the positive of each pair.
 
-    Returns: (q, c) bool.
+    Returns: (m,) which pairs are there, ascending, and (m,) in which column.
     """
-    wanted = (np.arange(len(ids)) + first_query)[:, None] * width + ids
-    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    found: Array = keys[places] == wanted
-    return found
+    found = []
+    step = max(1, MOST_COMPARED // ids.shape[1])
+    for start in range(0, len(rows), step):
+        at = slice(start, start + step)
+        pairs, columns = (ids[rows[at]] == positive_ids[at, None]).nonzero()
+        found.append((pairs + start, columns))
+    pairs, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return pairs, columns
 
 
 def within(scores: Array, kept: Array, lowest: Array, limits: Limits, dropped: Dropped) -> Array:
@@ -126,31 +132,37 @@ def within(scores: Array, kept: Array, lowest: Array, limits: Limits, dropped: D
     return kept
 
 
+def ranked(scores: Array, ids: Array, kept: Array) -> tuple[Array, Array, Array]:
+    """The candidates (q, c) of every query, best first, equal ones in the order they had."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    scores, ids, kept = (np.take_along_axis(values, order, 1) for values in (scores, ids, kept))
+    return scores, ids, kept
+
+
 def choose(candidates: tuple[Array, Array], kept: Array, places: range, wanted: int, sample: Sample | None) -> Chosen:
     """The negatives of every query: its best kept candidates, or a sample of them.
 
     Args:
-        candidates: scores and ids, (q, c), in any order.
+        candidates: scores and ids, (q, c), best first.
         kept: (q, c) bool.
         places: which of the kept ones, best first, may be taken.
         wanted: how many negatives a query gets at most.
         sample: called once for each query, also where there is nothing to choose (so that the draws for one query do
             not depend on the limits); None takes the best.
 
-    Returns: scores descending, equal ones in the order of the candidates.
+    Returns: best first.
     """
     scores, ids = candidates
-    order = np.argsort(-np.where(kept, scores, -np.inf), axis=1, kind="stable")
     counts = np.clip(kept.sum(1) - places.start, 0, len(places))
-    order = order[:, places.start : places.stop]
+    if sample is None:
+        counts = np.minimum(counts, wanted)
+    ranks = kept.cumsum(1, dtype=np.int32) - (1 + places.start)
+    queries, columns = (kept & (ranks >= 0) & (ranks < counts[:, None])).nonzero()
+    order = np.zeros((len(ids), max(wanted, int(counts.max(initial=0)))), dtype=np.int64)
+    order[queries, ranks[queries, columns]] = columns
     if sample is not None:
-        # a row of places that do not exist is cut off by ``counts``
+        # places that do not exist are cut off by ``counts``
         drawn = [sorted(sample(range(max(count, wanted)), wanted)) for count in counts.tolist()]
-        columns = np.array(drawn, dtype=np.int64).reshape(len(order), wanted)
-        order = np.take_along_axis(order, columns.clip(max=max(order.shape[1] - 1, 0)), 1) if order.size else order
-    order = order[:, :wanted]
-    blank = np.zeros((len(ids), wanted), dtype=np.int64)
-    found_ids, found_scores = blank, blank.astype(np.float32)
-    found_ids[:, : order.shape[1]] = np.take_along_axis(ids, order, 1)
-    found_scores[:, : order.shape[1]] = np.take_along_axis(scores, order, 1)
+        order = np.take_along_axis(order, np.array(drawn, dtype=np.int64).reshape(len(order), wanted), 1)
+    found_ids, found_scores = (np.take_along_axis(values, order, 1) for values in (ids, scores))
     return Chosen(found_ids, found_scores, np.minimum(counts, wanted))

@@ -1,19 +1,23 @@
 """Paraphrase mining: the best pairs within one set, from the nearest neighbours of every row.
 
-Rows are searched a block at a time. Once there are enough pairs, the worst of them is the bar for all later ones, so
-nothing but a block and a few times ``max_pairs`` pairs is held.
+Where only some of the neighbours can be among the best pairs, a sample of the rows tells from which score on, and one
+look at each pair above it is enough. Otherwise the neighbours of all rows are searched. Either way nothing but a block
+and a few times ``max_pairs`` pairs is held.
 """
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import positive
 from ..ops.similarity import cos_sim
-from .semantic import ScoreFunction, best_rows, embedding_matrix, plan_search, row_blocks
+from .pairs import RowPairs
+from .semantic import Plan, ScoreFunction, best_rows, embedding_matrix, is_product, plan_search, row_blocks
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,6 +27,17 @@ if TYPE_CHECKING:
     from ..encoders.sparse import SparseEncoder
 
     Array: TypeAlias = np.ndarray[Any, Any]
+    Scored: TypeAlias = tuple[Array, Array]
+    """Scores of pairs, and the pairs: i * n + j for rows i < j of n, which is their order."""
+
+SAMPLE = 512
+"""So many rows, or up to twice as many, tell which score a pair must have,"""
+SAMPLED_PAIRS = 64
+"""from so many of their pairs at least."""
+SPARE = 1.25
+"""Times ``max_pairs`` pairs are hoped for above it: the sample may be off."""
+ROOM = 4
+"""Times as many pairs as are wanted, or hoped for, are held at most."""
 
 
 def paraphrase_mining(
@@ -98,68 +113,87 @@ def paraphrase_mining_embeddings(
     limit = 0 if top_k == 0 else min(positive("top_k", top_k), len(rows) - 1)
     if most == 0 or limit < 1:
         return []
-    plan = plan_search(rows, rows, score_function, chunks, limit + 1)
-    pairs = _BestPairs(len(rows), most)
     with torch.no_grad():
-        for block in row_blocks("embeddings", rows, plan.rows):
-            corpus = row_blocks("embeddings", rows, plan.width)
-            scores, ids = best_rows([block], corpus, plan, limit + 1, pairs.floor)
-            pairs.add(*_neighbours(block.first, scores.cpu().numpy(), ids.cpu().numpy()))
-    return pairs.result()
+        found = _above_a_bar(rows, score_function, chunks, limit, most) if is_product(score_function) else None
+        if found is None:
+            found = _nearest(rows, plan_search(rows, rows, score_function, chunks, limit + 1), limit, most)
+    scores, keys = found
+    first, second = np.divmod(keys, len(rows))
+    return [[score, i, j] for score, i, j in zip(scores.tolist(), first.tolist(), second.tolist(), strict=True)]
+
+
+def _above_a_bar(
+    rows: Tensor, score_function: ScoreFunction, chunks: tuple[int, int], limit: int, most: int
+) -> Scored | None:
+    """The best ``most`` pairs of those where one row is among the ``limit`` nearest of the other, best first; None
+    where no bar can be told, or so many pairs are above it that few of them are wanted, or too few."""
+    count = len(rows)
+    sample = np.arange(0, count, max(1, count // SAMPLE))
+    # a pair of two near rows is found twice, once from each side
+    needed = max(SAMPLED_PAIRS, ceil(2 * SPARE * most * len(sample) / count))
+    if needed > len(sample) * limit or count < 4 * SAMPLE:
+        return None
+    pairs = RowPairs.of(rows, score_function, chunks)
+    found = pairs.highest(sample, limit)
+    bar = float(np.partition(found, len(found) - needed)[len(found) - needed])
+    parts: list[Scored] = []
+    room = ROOM * needed * count // len(sample)
+    for left, right, values in pairs.at_least(bar):
+        parts.append((values, left * count + right))
+        room -= len(values)
+        if room < 0:
+            return None
+    scores, keys = _among_nearest(*_ranked(parts), count, limit) if parts else (found[:0], sample[:0])
+    return (scores[:most], keys[:most]) if len(keys) >= most else None
+
+
+def _nearest(rows: Tensor, plan: Plan, limit: int, most: int) -> Scored:
+    """The best ``most`` pairs of a row and one of the ``limit`` nearest to it, best first."""
+    parts: list[Scored] = []
+    for block in row_blocks("embeddings", rows, plan.rows):
+        scores, ids = best_rows([block], row_blocks("embeddings", rows, plan.width), plan, limit + 1)
+        values, left, right = _neighbours(block.first, scores.cpu().numpy(), ids.cpu().numpy())
+        parts.append((values, np.minimum(left, right) * len(rows) + np.maximum(left, right)))
+        if sum(len(keys) for _, keys in parts) > ROOM * most:
+            parts = [_best_once(*_ranked(parts), most)]
+    return _best_once(*_ranked(parts), most)
 
 
 def _neighbours(first: int, scores: Array, ids: Array) -> tuple[Array, Array, Array]:
-    """Scores, rows and ids, (p,) each, of the hits (q, limit + 1) of the rows from ``first`` on, at most ``limit`` a
-    row, none of them the row itself."""
-    rows = np.arange(first, first + len(ids))[:, None]
-    is_other = ids != rows
+    """Scores, rows and ids, (p,) each, of the hits (q, limit + 1) of the rows from ``first`` on: ``limit`` a row, none
+    the row itself."""
+    rows = np.arange(first, first + len(ids))
+    is_other = ids != rows[:, None]
     is_other[:, -1] &= ~is_other[:, :-1].all(axis=1)  # one too many where the row is not among its own best
-    is_other &= ids >= 0
     places, columns = np.nonzero(is_other)
-    return scores[places, columns], places + first, ids[places, columns]
+    return scores[places, columns], rows[places], ids[places, columns]
 
 
-class _BestPairs:
-    """The best ``limit`` pairs so far of ``count`` rows, each once; of equal scores those of lower rows.
+def _ranked(parts: list[Scored]) -> Scored:
+    """All pairs, best first, of equal ones the first row's first."""
+    scores, keys = (np.concatenate(values) for values in zip(*parts, strict=True))
+    order = np.lexsort((keys, -scores))
+    return scores[order], keys[order]
 
-    Pairs wait until they are half as many as wanted; then all but the best are dropped.
-    """
 
-    def __init__(self, count: int, limit: int) -> None:
-        self.count = count
-        self.limit = limit
-        self.parts: list[tuple[Array, Array]] = []
-        self.waiting = 0
-        self.floor: float | None = None  # what can still be among the best scores higher
+def _best_once(scores: Array, keys: Array, most: int) -> Scored:
+    """The first ``most`` pairs, without those that came before."""
+    _, firsts = np.unique(keys, return_index=True)
+    firsts.sort()
+    return scores[firsts[:most]], keys[firsts[:most]]
 
-    def add(self, scores: Array, left: Array, right: Array) -> None:
-        """Take in pairs of rows, (p,) each."""
-        # one number for a pair, in order of the first row, then of the second
-        self.parts.append((scores, np.minimum(left, right) * self.count + np.maximum(left, right)))
-        self.waiting += len(scores)
-        if self.waiting * 2 >= self.limit:
-            self._drop()
 
-    def result(self) -> list[list[float | int]]:
-        """Lists ``[score, i, j]``, best first."""
-        self._drop()
-        scores, keys = self.parts[0]
-        order = np.argsort(-scores, kind="stable")
-        first, second = np.divmod(keys[order], self.count)
-        return list(map(list, zip(scores[order].tolist(), first.tolist(), second.tolist(), strict=True)))
-
-    def _drop(self) -> None:
-        scores, keys = (np.concatenate(values) for values in zip(*self.parts, strict=True))
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.flatnonzero(np.diff(keys, prepend=-1))
-        scores, keys = np.maximum.reduceat(scores[order], starts), keys[starts]
-        if len(keys) >= self.limit:
-            lowest = np.partition(scores, len(scores) - self.limit)[len(scores) - self.limit]
-            is_kept = scores > lowest
-            equal = np.flatnonzero(scores == lowest)
-            is_kept[equal[: self.limit - np.count_nonzero(is_kept)]] = True
-            scores, keys = scores[is_kept], keys[is_kept]
-            # an equal score is good enough for a pair of lower rows
-            self.floor = float(np.nextafter(lowest, lowest.dtype.type(-np.inf)))
-        self.parts, self.waiting = [(scores, keys)], 0
+def _among_nearest(scores: Array, keys: Array, count: int, limit: int) -> Scored:
+    """The pairs of ``count`` rows, each given once and best first, where one row is among the ``limit`` nearest of the
+    other."""
+    sides, places = np.divmod(keys, count), np.arange(len(keys))
+    sizes = np.bincount(np.concatenate(sides), minlength=count)
+    last = np.full(count, len(keys))  # the place of the last pair that a row wants
+    is_crowded = sizes > limit
+    # row after row, the places of all its pairs
+    entries = np.concatenate([(side * len(keys) + places)[is_crowded[side]] for side in sides])
+    entries.sort()
+    starts = np.cumsum(sizes[is_crowded]) - sizes[is_crowded]
+    last[is_crowded] = entries[starts + limit - 1] % len(keys)
+    is_kept = np.logical_or(*(places <= last[side] for side in sides))
+    return scores[is_kept], keys[is_kept]

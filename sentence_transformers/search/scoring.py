@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import positive
+from ..ops.chosen import chosen_products
 from ..ops.tensors import to_tensor
 from .nearest import Nearest
 from .semantic import semantic_search
@@ -43,6 +44,10 @@ RERANKED = 2**15
 """So many pairs a cross-encoder gets at once."""
 CORPUS_ROWS = 2**14
 """So many rows of the corpus are compared at once by a similarity that is not a product."""
+MARKS = 16
+"""About so many of its weights tell a matrix from others."""
+TEXTS = 1024
+"""So many texts are hashed at once."""
 CLOSE = 0.99
 """Least cosine of a kept embedding and the same one computed anew; half precision and quantised weights stay above."""
 
@@ -56,8 +61,8 @@ class Encode:
         batch_size: of the model.
         devices: of several processes; True for all there are, False for none.
         is_verbose: show progress.
-        folder: keep embeddings there. Files are named by the texts, the prompt and the base model of ``model``; whether
-            they are really its own is tried out with the first text.
+        folder: keep embeddings there. Files are named by the texts, the prompt and weights of ``model``; whether they
+            are really its own is tried out with the first text.
     """
 
     model: Any
@@ -94,8 +99,8 @@ class Encode:
 
         path = None
         if self.folder is not None:
-            base = self.model.model_card_data.base_model
-            path = Path(self.folder) / f"{kind}_embeddings_{_fingerprint([base, prompt_name, prompt, texts])}.npy"
+            name = _fingerprint([*_marks(self.model), prompt_name, prompt], texts)
+            path = Path(self.folder) / f"{kind}_embeddings_{name}.npy"
             kept = _kept(path, rows(texts[:1], show_progress_bar=False)) if path.exists() else None
             if kept is not None:
                 return torch.from_numpy(kept)
@@ -138,20 +143,24 @@ def searcher(model: Any, corpus: Tensor, faiss_batch_size: int | None) -> Search
 
 
 def pair_scorer(model: Any, queries: Tensor, corpus: Tensor) -> Score:
-    """Similarities of pairs of rows, by the similarity of the model; rows are at unit length."""
+    """Similarities of different pairs of rows, by the similarity of the model; rows are at unit length, on the CPU."""
 
-    def score(query_ids: Array, ids: Array) -> Array:
+    def products(query_ids: Array, ids: Array) -> Array:
+        order = np.lexsort((ids, query_ids))
+        starts = np.searchsorted(query_ids[order], np.arange(len(queries) + 1))
+        found = np.empty(len(ids), dtype=np.float32)
+        found[order] = chosen_products(queries, corpus, starts, ids[order]).numpy()
+        return found
+
+    def similarities(query_ids: Array, ids: Array) -> Array:
         found = [np.empty(0, dtype=np.float32)]
         for start in range(0, len(ids), PAIRS):
-            left, right = queries[query_ids[start : start + PAIRS]], corpus[ids[start : start + PAIRS]]
-            if model.similarity_fn_name in PRODUCTS:
-                some = torch.linalg.vecdot(left, right)
-            else:
-                some = to_tensor(model.similarity_pairwise(left, right)).cpu()
-            found.append(some.float().numpy())
+            at = slice(start, start + PAIRS)
+            some = to_tensor(model.similarity_pairwise(queries[query_ids[at]], corpus[ids[at]]))
+            found.append(some.cpu().float().numpy())
         return np.concatenate(found)
 
-    return score
+    return products if model.similarity_fn_name in PRODUCTS else similarities
 
 
 @contextmanager
@@ -202,17 +211,37 @@ def _faiss(corpus: Tensor, batch: int) -> Search:
     return search
 
 
-def _fingerprint(parts: list[Any]) -> str:
-    """Of texts and what else matters: 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for chunk in json.JSONEncoder(default=repr).iterencode(parts):
-        digest.update(chunk.encode("utf-8", "surrogatepass"))
+def _marks(model: Any) -> list[Any]:
+    """What tells one model from another: settings of its encoding, and some weights of each of its matrices."""
+    weights = [
+        [list(one.shape), str(one.dtype), [] if one.is_meta else _some(one.detach().flatten())]
+        for one in model.parameters()
+    ]
+    return [model.prompts, model.default_prompt_name, model.max_seq_length, model.truncate_dim, weights]
+
+
+def _some(weights: Tensor) -> list[float]:
+    step = max(1, len(weights) // MARKS)
+    found: list[float] = weights[::step].tolist()
+    return found
+
+
+def _fingerprint(settings: list[Any], texts: list[Any]) -> str:
+    """Of settings and of texts in their order: 64 hexadecimal digits."""
+    digest = hashlib.sha256(json.dumps(settings, default=repr).encode())
+    for start in range(0, len(texts), TEXTS):
+        some = texts[start : start + TEXTS]
+        if set(map(type, some)) == {str}:
+            digest.update(json.dumps(list(map(len, some))).encode())
+            digest.update("".join(some).encode("utf-8", "surrogatepass"))
+        else:
+            digest.update(json.dumps(some, default=repr).encode())
     return digest.hexdigest()
 
 
 def _kept(path: Path, first: Array) -> Array | None:
     """The embeddings in the file, unless another model made them: ``first`` (1, D) is what the first one should be."""
-    kept: Array = np.load(path, allow_pickle=False)
+    kept: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     if kept.ndim == 2 and kept.shape[1] == first.shape[1] and float(kept[0] @ first[0]) > CLOSE:
         return kept
     logger.warning("The embeddings in %s are not those of this model: encoding again, and writing them anew.", path)

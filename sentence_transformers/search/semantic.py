@@ -148,6 +148,11 @@ class Plan:
     score: ScoreFunction
 
 
+def is_product(score_function: ScoreFunction) -> bool:
+    """Whether the scores are the products of prepared rows."""
+    return any(score_function is known for known in (cos_sim, pytorch_cos_sim, dot_score))
+
+
 def plan_search(
     queries: Tensor, corpus: Tensor, score_function: ScoreFunction, chunks: tuple[int, int], limit: int
 ) -> Plan:
@@ -158,8 +163,7 @@ def plan_search(
 
     Raises: ValueError unless ``cos_sim`` and ``dot_score`` get matrices of one width.
     """
-    is_cosine = score_function is cos_sim or score_function is pytorch_cos_sim
-    if not is_cosine and score_function is not dot_score:
+    if not is_product(score_function):
         return Plan(*chunks, _finite, _checked(score_function))
     if queries.dim() != 2 or corpus.dim() != 2 or queries.shape[1] != corpus.shape[1]:
         raise ValueError(
@@ -172,7 +176,7 @@ def plan_search(
     def prepare(block: Block) -> Tensor:
         values = block.values.to(dtype)
         wide = replace(block, values=values if is_sparse(corpus) else values.to_dense())
-        return _unit_rows(wide) if is_cosine else _finite(wide)
+        return _finite(wide) if score_function is dot_score else _unit_rows(wide)
 
     rows, width = _block_shape(len(queries), corpus, chunks, limit)
     if is_sparse(corpus):
@@ -197,19 +201,16 @@ def _block_shape(queries: int, corpus: Tensor, chunks: tuple[int, int], limit: i
     return min(max(1, rows), queries), width
 
 
-def best_rows(
-    queries: Iterable[Block], corpus: Iterable[Block], plan: Plan, limit: int, floor: float | None = None
-) -> tuple[Tensor, Tensor]:
+def best_rows(queries: Iterable[Block], corpus: Iterable[Block], plan: Plan, limit: int) -> tuple[Tensor, Tensor]:
     """Scores and ids (q, limit) of the best rows of the corpus, best first, of equal scores the lower id first.
 
     Args:
         queries: of at most ``plan.rows`` rows each. corpus: all of its n rows in order, at most ``plan.width`` each.
         limit: 1..n.
-        floor: only rows that score higher are looked for; where there are too few, -1 stands for an id.
 
     Raises: ValueError for NaN or infinite embeddings, and for NaN scores.
     """
-    parts = [(plan.prepare(block), _Best(limit, floor)) for block in queries]
+    parts = [(plan.prepare(block), _Best(limit)) for block in queries]
     for block in corpus:
         prepared = plan.prepare(block)
         for some, best in parts:
@@ -222,13 +223,11 @@ class _Best:
     """The best hits so far of some queries, best first; of equal scores the lower id is better.
 
     Blocks must come in the order of the corpus: a later row then never replaces one of the same score. Rows that beat
-    the bar, the last of the best, wait until they are many enough to be ranked. A floor is a bar from the start: hits
-    without an id, which must be beaten.
+    the bar, the last of the best, wait until they are many enough to be ranked.
     """
 
-    def __init__(self, limit: int, floor: float | None = None) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.floor = floor
         self.scores = torch.empty(0, 0)  # (q, min(limit, rows seen)), ids likewise
         self.ids = torch.empty(0, 0, dtype=torch.int64)
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -236,9 +235,6 @@ class _Best:
     def add(self, scores: Tensor, first_id: int) -> None:
         """Take in the scores (q, c) of the rows from ``first_id`` on."""
         at, width = 0, scores.shape[1]
-        if self.floor is not None and self.ids.numel() == 0:
-            self.scores = scores.new_full((len(scores), self.limit), self.floor)
-            self.ids = torch.full_like(self.scores, -1, dtype=torch.int64)
         while at < width:
             seen = first_id + at
             # as many as were seen: about ``limit`` of them are among the best
@@ -251,7 +247,7 @@ class _Best:
             at += step
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Scores and ids, (q, min(limit, rows seen)); (q, limit) with a floor."""
+        """Scores and ids, (q, min(limit, rows seen))."""
         self._rank_waiting()
         return self.scores, self.ids
 
@@ -272,7 +268,7 @@ class _Best:
 
     def _rank_all(self, part: Tensor, first_id: int) -> None:
         self._rank_waiting()
-        _refuse_nan(part.amax(1))
+        refuse_nan(part.amax(1))
         held = self.scores.shape[1]
         self.scores, columns = _stable_top(torch.cat([self.scores, part], 1) if held else part, self.limit)
         ids = columns + (first_id - held)
@@ -287,7 +283,7 @@ class _Best:
         self.waiting = []
         if len(rows) == 0:
             return
-        _refuse_nan(scores)
+        refuse_nan(scores)
         rows, order = rows.sort(stable=True)  # the ids of a row stay in order
         counts = torch.bincount(rows, minlength=len(self.scores))
         columns = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
@@ -388,7 +384,8 @@ def _finite(block: Block) -> Tensor:
     return block.values
 
 
-def _refuse_nan(scores: Tensor) -> None:
+def refuse_nan(scores: Tensor) -> None:
+    """Raise ValueError if there is NaN among the scores."""
     if bool(scores.isnan().any()):
         raise ValueError(
             "The scores must be numbers, got NaN. Does score_function divide by zero, or are the embeddings so large "

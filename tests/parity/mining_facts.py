@@ -100,7 +100,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "random of few": {**SCORED, "sampling_strategy": "random", "range_max": 30, "absolute_margin": 0.3},
     "random of all": {**SCORED, "sampling_strategy": "random", "range_min": 5, "range_max": 65, "num_negatives": 9},
     "include positives": {**SCORED, "include_positives": True},
-    "include positives, margin": {**SCORED, "include_positives": True, "absolute_margin": 0.0, "range_max": 40},
+    # not 0.0: a positive that is compared with itself is then dropped or kept by how its score was rounded
+    "include positives, margin": {**SCORED, "include_positives": True, "absolute_margin": 0.05, "range_max": 40},
+    "include positives, overlap": {**SCORED, "include_positives": True, "absolute_margin": -0.05, "range_max": 40},
     "reranked": {**SCORED, "cross_encoder": Reader(), "absolute_margin": 0.05},
     "reranked, min_score": {**SCORED, "cross_encoder": Reader(), "min_score": 0.3, "output_format": "labeled-list"},
     "reranked, positives": {**SCORED, "cross_encoder": Reader(), "max_score": 0.9, "include_positives": True},

@@ -39,7 +39,15 @@ def test_mines_the_same_rows_and_says_the_same(name: str, capsys: pytest.Capture
     said = capsys.readouterr().out.splitlines()
     table = next(place for place, line in enumerate(said) if line.startswith("Metric"))
     if found[next(iter(found))]:  # of nothing the reference prints infinities
-        assert [line.rstrip() for line in said[table : table + 10]] == golden["table"]
+        # a positive is exactly as far from itself as nothing; there the reference has the rounding of two ways
+        ours, theirs = (
+            [line.replace("-0.0000", " 0.0000").rstrip() for line in lines]
+            for lines in (
+                said[table : table + 10],
+                golden["table"],
+            )
+        )
+        assert ours == theirs
     heads: tuple[str, ...] = ("Setting", "Found", "Could")
     if facts.says_otherwise(name):
         heads = heads[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 import torch
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.search import mining, scoring
+from sentence_transformers.search import mining, negatives, scoring
 from sentence_transformers.search.mined import missing_text, statistics_table
 from sentence_transformers.search.mining import mine_hard_negatives
-from sentence_transformers.search.negatives import Dropped, Limits, choose, members, within
+from sentence_transformers.search.negatives import Dropped, Limits, choose, members, ranked, within
 
 datasets = pytest.importorskip("datasets", reason="needs the extra train")
 
@@ -62,11 +63,11 @@ def slow_negatives(limits: Limits, ranks: range, wanted: int) -> dict[str, list[
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_negatives_are_those_of_the_slow_rule(seed: int, pairs: Any) -> None:
-    random = np.random.default_rng(seed)
-    values = [float(value) if random.random() < 0.5 else None for value in random.uniform(-0.1, 0.5, 4)]
+    generator = np.random.default_rng(seed)
+    values = [float(value) if generator.random() < 0.5 else None for value in generator.uniform(-0.1, 0.5, 4)]
     limits = Limits(*values)
-    start = int(random.integers(0, 6))
-    stop, wanted = start + int(random.integers(6, 40)), int(random.integers(1, 6))
+    start = int(generator.integers(0, 6))
+    stop, wanted = start + int(generator.integers(6, 40)), int(generator.integers(1, 6))
     options = {name: getattr(limits, name) for name in limits.given()}
     found: dict[str, list[str]] = {query: [] for query in facts.ANCHORS}
     rows = mine(pairs, range_min=start, range_max=stop, num_negatives=wanted, output_format="labeled-pair", **options)
@@ -101,21 +102,55 @@ def test_each_limit_counts_what_the_ones_before_left() -> None:
 
 
 def test_positives_are_told_from_other_candidates_of_their_query() -> None:
-    keys = np.array([5 * 10 + 2, 5 * 10 + 7, 6 * 10 + 3])
-    assert members(np.array([[2, 3, 7], [2, 3, 7]]), 5, 10, keys).tolist() == [
-        [True, False, True],
-        [False, True, False],
-    ]
+    rows, positives = np.array([0, 0, 1, 1]), np.array([2, 7, 3, 9])
+    pairs, columns = members(np.array([[2, 3, 7], [2, 3, 7]]), rows, positives)
+    assert (pairs.tolist(), columns.tolist()) == ([0, 1, 2], [0, 2, 1])
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10**6])
+def test_positives_are_found_whatever_is_compared_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negatives, "MOST_COMPARED", at_once)
+    generator = np.random.default_rng(0)
+    ids = generator.permuted(np.tile(np.arange(9), (6, 1)), axis=1)
+    rows, positives = np.sort(generator.integers(0, 6, 20)), generator.integers(0, 12, 20)
+    pairs, columns = members(ids, rows, positives)
+    assert pairs.tolist() == (positives < 9).nonzero()[0].tolist()
+    assert ids[rows[pairs], columns].tolist() == positives[pairs].tolist()
 
 
 def test_a_sample_is_in_order_of_scores_and_never_of_dropped_candidates() -> None:
-    scores, ids = np.array([[0.1, 0.9, 0.5, 0.7]], dtype=np.float32), np.array([[10, 11, 12, 13]])
-    kept = np.array([[True, False, True, True]])
+    scores, ids = np.array([[0.9, 0.7, 0.5, 0.1]], dtype=np.float32), np.array([[11, 13, 12, 10]])
+    kept = np.array([[False, True, True, True]])
     chosen = choose((scores, ids), kept, range(0, 4), 2, lambda places, count: [2, 0])
     assert chosen.ids.tolist() == [[13, 10]]
     few = choose((scores, ids), kept, range(2, 4), 2, lambda places, count: [1, 0])
     assert few.counts.tolist() == [1]
     assert few.ids[0, 0] == 10
+
+
+def test_candidates_are_ranked_anew_and_equal_ones_stay_in_order() -> None:
+    scores, ids = np.array([[0.1, 0.9, 0.5, 0.9]], dtype=np.float32), np.array([[10, 11, 12, 13]])
+    found = ranked(scores, ids, np.array([[True, False, True, True]]))
+    assert [part.tolist() for part in found] == [
+        [[np.float32(0.9), np.float32(0.9), 0.5, np.float32(0.1)]],
+        [[11, 13, 12, 10]],
+        [[False, True, True, True]],
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_choice_is_the_kept_ones_cut_at_the_ranks(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores = -np.sort(-generator.random((20, 9)).astype(np.float32), axis=1)
+    ids, kept = generator.permuted(np.tile(np.arange(9), (20, 1)), axis=1), generator.random((20, 9)) < 0.5
+    start, wanted = int(generator.integers(0, 4)), int(generator.integers(1, 5))
+    places = range(start, start + wanted + int(generator.integers(0, 9)))
+    chosen = choose((scores, ids), kept, places, wanted, None)
+    for row in range(20):
+        expected = [int(one) for one, there in zip(ids[row], kept[row], strict=True) if there][start : places.stop]
+        assert chosen.ids[row, : chosen.counts[row]].tolist() == expected[:wanted]
+        of = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
+        assert chosen.scores[row, : chosen.counts[row]].tolist() == [of[one] for one in expected[:wanted]]
 
 
 @pytest.mark.parametrize("strategy", ["top", "random"])
@@ -129,10 +164,69 @@ def test_the_size_of_a_block_changes_nothing(strategy: str, pairs: Any, monkeypa
         assert one == other
 
 
+@pytest.mark.parametrize(("queries", "candidates", "most"), [(3, 10**6, 3), (100, 91, 3), (100, 1, 1)])
+def test_few_candidates_are_held_at_once(
+    queries: int, candidates: int, most: int, pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 queries, each with 20 ranks and 3 more for the most positives that one has."""
+    monkeypatch.setattr(mining, "BLOCK_QUERIES", queries)
+    monkeypatch.setattr(mining, "BLOCK_CANDIDATES", candidates)
+    shapes = []
+    real = mining.choose
+    monkeypatch.setattr(mining, "choose", lambda found, *rest: shapes.append(found[0].shape) or real(found, *rest))
+    mine(pairs, range_max=20)
+    assert max(shapes) == (most, 23)
+    assert sum(rows for rows, _ in shapes) == 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_with_a_seed_is_that_of_the_same_draws(seed: int, pairs: Any) -> None:
+    """Query after query, from the ranks that are left; whatever was drawn elsewhere before."""
+    options = {
+        "range_min": 2,
+        "range_max": 40,
+        "num_negatives": 4,
+        "output_format": "n-tuple",
+        "include_positives": True,
+    }
+    all_ranks = mine(pairs, **{**options, "num_negatives": 38})
+    random.seed(99)
+    sampled = mine(pairs, **options, sampling_strategy="random", seed=seed)
+    assert random.random() == random.Random(99).random()  # the global generator was left alone
+    own = random.Random(seed)
+    drawn = {query: sorted(own.sample(range(38), 4)) for query in dict.fromkeys(facts.ANCHORS)}
+    for row, ranks in zip(sampled, all_ranks, strict=True):
+        expected = [ranks[f"negative_{place + 1}"] for place in drawn[row["question"]]]
+        assert [row[f"negative_{place}"] for place in range(1, 5)] == expected
+
+
 def test_a_seed_repeats_a_sample_and_another_does_not(pairs: Any) -> None:
     first, again, other = (mine(pairs, sampling_strategy="random", range_max=40, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e-7])
+def test_a_positive_in_the_ranking_has_the_score_that_limits_are_made_of(
+    margin: float, pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a search rounds: here it is off by more than the margin, either way."""
+    real = mining.searcher
+
+    def inexact(*arguments: Any) -> Any:
+        search = real(*arguments)
+
+        def off(queries: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+            scores, ids = search(queries, limit)
+            return scores + 1e-5 * (-1.0) ** ids, ids
+
+        return off
+
+    monkeypatch.setattr(mining, "searcher", inexact)
+    options = {"include_positives": True, "absolute_margin": margin, "range_max": 80, "num_negatives": 1}
+    own = set(zip(facts.ANCHORS, facts.POSITIVES, strict=True))
+    found = {row["question"] for row in mine(pairs, **options) if (row["question"], row["negative_1"]) in own}
+    assert found == (set(facts.ANCHORS) if margin == 0 else set())
 
 
 def test_no_negatives_at_all_give_an_empty_data_set_of_the_right_types(pairs: Any) -> None:
@@ -240,15 +334,20 @@ def test_faiss_finds_the_same(batch: int, pairs: Any) -> None:
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 
-class Named(facts.Lookup):
-    """Has the name of a base model, which is in the names of the files."""
+class Owner(facts.Lookup):
+    """Has what tells one model from another: its settings and its weights."""
 
-    class model_card_data:
-        base_model = "some/base"
+    prompts: dict[str, str] = {}
+    default_prompt_name = None
+    max_seq_length = 512
+    truncate_dim = None
+
+    def parameters(self) -> list[torch.Tensor]:
+        return [torch.arange(100.0).view(10, 10), torch.ones(1, device="meta")]
 
 
 def test_kept_embeddings_are_used_again(pairs: Any, tmp_path: Path) -> None:
-    first, second = Named(), Named()
+    first, second = Owner(), Owner()
     folder = str(tmp_path / "kept")
     before = mine(pairs, first, cache_folder=folder)
     assert mine(pairs, second, cache_folder=folder) == before
@@ -259,21 +358,51 @@ def test_kept_embeddings_are_used_again(pairs: Any, tmp_path: Path) -> None:
 
 def test_other_texts_and_prompts_have_other_files(pairs: Any, tmp_path: Path) -> None:
     for options in ({}, {"query_prompt": "a"}, {"query_prompt_name": "a"}, {"corpus": ["c1"]}, {}):
-        mine(pairs, Named(), cache_folder=str(tmp_path), **options)
+        mine(pairs, Owner(), cache_folder=str(tmp_path), **options)
     assert len(list(tmp_path.glob("query_*.npy"))) == 3
     assert len(list(tmp_path.glob("corpus_*.npy"))) == 2
 
 
-def test_embeddings_of_another_model_with_the_same_base_are_not_used(
-    pairs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    mine(pairs, Named(), cache_folder=str(tmp_path))
-    tuned = Named()
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prompts", {"query": "q: "}),
+        ("default_prompt_name", "query"),
+        ("max_seq_length", 8),
+        ("truncate_dim", 4),
+        ("parameters", lambda: [torch.arange(100.0).view(10, 10).index_fill(0, torch.tensor(9), 0.5)]),
+    ],
+)
+def test_another_model_has_other_files(name: str, value: Any, pairs: Any, tmp_path: Path) -> None:
+    mine(pairs, Owner(), cache_folder=str(tmp_path))
+    other = Owner()
+    setattr(other, name, value)
+    mine(pairs, other, cache_folder=str(tmp_path))
+    assert len(list(tmp_path.glob("*.npy"))) == 4
+
+
+def test_texts_that_are_cut_elsewhere_have_another_name() -> None:
+    names = [scoring._fingerprint([], texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["a", "b", "c"], [])]
+    assert len(set(names)) == 5
+    assert scoring._fingerprint([], ["ab", "c"]) == names[0]
+
+
+def test_anything_that_can_be_encoded_has_a_name() -> None:
+    names = [scoring._fingerprint([], [one]) for one in ("a", ["a"], {"text": "a"}, "\ud800", ("a", "b"))]
+    assert len(set(names)) == 5
+
+
+def test_embeddings_of_another_model_are_not_used(pairs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine(pairs, Owner(), cache_folder=str(tmp_path))
+    tuned = Owner()  # in weights that are not looked at
     tuned.vectors = {text: row[::-1].copy() for text, row in tuned.vectors.items()}
     expected = mine(pairs, tuned, output_scores=True)
     with caplog.at_level(logging.WARNING):
         assert mine(pairs, tuned, cache_folder=str(tmp_path), output_scores=True) == expected
     assert "not those of this model" in caplog.text
+    caplog.clear()
+    assert mine(pairs, tuned, cache_folder=str(tmp_path), output_scores=True) == expected
+    assert caplog.text == ""
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -353,3 +482,15 @@ def test_a_real_model_finds_the_near_miss(minilm_folder: Path) -> None:
     found = mine_hard_negatives(pairs, model, corpus=corpus, num_negatives=1, use_faiss=True, verbose=False)
     assert found.column_names == ["query", "answer", "negative"]
     assert found["negative"][:] == corpus[:3]
+
+
+def test_a_real_model_keeps_its_embeddings(minilm_folder: Path, tmp_path: Path) -> None:
+    pairs = datasets.Dataset.from_dict({"query": ["a fish", "a tree"], "answer": ["It swims.", "It grows."]})
+    found = []
+    for cast in (torch.float32, torch.float32, torch.bfloat16):
+        model = SentenceTransformer(str(minilm_folder), device="cpu").to(cast)
+        options = {"num_negatives": 1, "cache_folder": str(tmp_path), "output_scores": True, "verbose": False}
+        found.append(list(mine_hard_negatives(pairs, model, **options)))
+        assert len(list(tmp_path.glob("*.npy"))) == (4 if cast == torch.bfloat16 else 2)
+    assert found[0] == found[1]
+    assert [row["negative"] for row in found[0]] == ["It grows.", "It swims."]

@@ -23,6 +23,7 @@ class Command:
         name: the word after ``sentence-transformers``.
         summary: half a line for the list of commands.
         usage: the part of the usage line after the name, where argparse's own would mislead; None for its own.
+        example: a line that works.
         add_arguments: declares the options.
         run: does the work; gives the exit code. Heavy imports belong in here.
     """
@@ -32,6 +33,16 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     usage: str | None = None
+    example: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several commands under one word. Attributes as those of ``Command``."""
+
+    name: str
+    summary: str
+    commands: tuple[Command | Group, ...]
 
 
 def positive_int(text: str) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sentence_transformers.cli import passages
 from sentence_transformers.cli.command import CommandError
+from sentence_transformers.cli.passages import Passage
 
 SUFFIXES = frozenset(
     {".md", ".markdown", ".rst", ".txt", ".text", ".py", ".html", ".htm", ".csv", ".tsv", ".jsonl", ".ndjson"}
@@ -57,6 +60,14 @@ def shipped() -> list[str]:
 def read(name: str) -> str:
     """The text of a file; bytes that are not UTF-8 become replacement characters."""
     return Path(name).read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n")
+
+
+def cut(name: str) -> Iterator[Passage]:
+    """The passages of a file. Raises: CommandError for a damaged one."""
+    try:
+        yield from passages.split(name, read(name))
+    except csv.Error as error:
+        raise CommandError(f"{name}: {error}") from error
 
 
 def is_binary(name: str) -> bool:

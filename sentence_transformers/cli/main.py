@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 
 from sentence_transformers._version import __version__
-from sentence_transformers.cli import encode, search
-from sentence_transformers.cli.command import Command, CommandError, UsageError, one_line
+from sentence_transformers.cli import encode, index, search
+from sentence_transformers.cli.command import Command, CommandError, Group, UsageError, one_line
 
 PROGRAM = "sentence-transformers"
-COMMANDS: tuple[Command, ...] = (
+SUMMARY = "embeddings of text from the command line"
+COMMANDS: tuple[Command | Group, ...] = (
     encode.COMMAND,
     search.COMMAND,
+    index.GROUP,
 )
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -59,44 +61,58 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> tuple[Command, argparse.Namespace]:
     """The command that is meant and its arguments. Raises: SystemExit, as argparse does."""
-    parser = _program_parser()
-    given = parser.parse_args(argv)
-    if given.command is None:
-        parser.print_help(sys.stderr)
-        raise SystemExit(MISUSED)
-    command = next(command for command in COMMANDS if command.name == given.command)
+    chosen: Command | Group = Group(PROGRAM, SUMMARY, COMMANDS)
+    name, words, debug = PROGRAM, argv, False
+    while isinstance(chosen, Group):
+        parser = _group_parser(name, chosen)
+        given = parser.parse_args(words)
+        debug = debug or given.debug
+        if given.command is None:
+            parser.print_help(sys.stderr)
+            raise SystemExit(MISUSED)
+        chosen = next(command for command in chosen.commands if command.name == given.command)
+        name, words = f"{name} {chosen.name}", given.arguments
     # intermixed, so that options may stand between words: search QUERY -k 3 PATH
-    args = _command_parser(command).parse_intermixed_args(given.arguments)
-    args.debug = args.debug or given.debug
-    return command, args
+    args = _command_parser(name, chosen).parse_intermixed_args(words)
+    args.debug = args.debug or debug
+    return chosen, args
 
 
-def _program_parser() -> argparse.ArgumentParser:
-    width = max(len(command.name) for command in COMMANDS)
-    rows = "\n".join(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS)
+def _group_parser(name: str, group: Group) -> argparse.ArgumentParser:
+    width = max(len(command.name) for command in group.commands)
+    rows = "\n".join(f"  {command.name:<{width}}  {command.summary}" for command in group.commands)
+    is_program = name == PROGRAM
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Embeddings of text from the command line.",
-        epilog=f"commands:\n{rows}\n\n'{PROGRAM} COMMAND --help' explains one.",
+        prog=name,
+        description=_sentence(group.summary),
+        epilog=f"commands:\n{rows}\n\n'{name} COMMAND --help' explains one.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [--version] [--debug] COMMAND ...",
+        usage=f"%(prog)s {'[--version] ' * is_program}[--debug] COMMAND ...",
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    if is_program:
+        parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     _add_debug(parser)
-    names = [command.name for command in COMMANDS]
+    names = [command.name for command in group.commands]
     parser.add_argument("command", nargs="?", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
-def _command_parser(command: Command) -> argparse.ArgumentParser:
-    name = f"{PROGRAM} {command.name}"
-    usage = None if command.usage is None else f"{name} {command.usage}"
-    summary = command.summary[0].upper() + command.summary[1:] + "."
-    parser = argparse.ArgumentParser(prog=name, usage=usage, description=summary)
+def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=name,
+        usage=None if command.usage is None else f"{name} {command.usage}",
+        description=_sentence(command.summary),
+        epilog=None if command.example is None else f"example:\n  {name} {command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_arguments(parser)
     _add_debug(parser)
     return parser
+
+
+def _sentence(summary: str) -> str:
+    return summary[0].upper() + summary[1:] + "."
 
 
 def _add_debug(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare --model and what belongs to it."""
+def add_options(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
+    """Declare --model and what belongs to it. default: None where something else knows which model."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default=DEFAULT_MODEL, help="a folder or a name (default: %(default)s)")
+    shown = "the one that was used before" if default is None else default
+    group.add_argument("--model", default=default, help=f"a folder or a name (default: {shown})")
     group.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the best there is)")
     group.add_argument("--batch-size", type=positive_int, default=32, help="most texts at once (default: %(default)s)")

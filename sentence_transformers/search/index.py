@@ -93,7 +93,7 @@ class Index:
             window = [texts[place] for place in some]
             self.store.add(
                 [keys[place] for place in some],
-                **self._encode("encode_document", window, batch_size, show_progress_bar),
+                **self.encode_documents(window, batch_size, show_progress_bar),
                 texts=window,
                 metadata=None if metadata is None else [metadata[place] for place in some],
             )
@@ -151,16 +151,28 @@ class Index:
             found = [matches[:limit] for matches in self._reranked(self.reranker, asked, found, batch_size)]
         return found[0] if isinstance(queries, str) else found
 
-    def _encode(self, method: str, texts: list[str], batch_size: int, show_progress_bar: bool | None) -> dict[str, Any]:
+    def encode_documents(
+        self, texts: list[str], batch_size: int = 32, show_progress_bar: bool | None = False, **options: Any
+    ) -> dict[str, Any]:
+        """The embeddings of n texts, under the names by which ``VectorStore.add`` takes them.
+
+        Args:
+            texts: n of them. batch_size, show_progress_bar, options: of ``encode_document``.
+        """
+        return self._encode("encode_document", texts, batch_size, show_progress_bar, **options)
+
+    def _encode(
+        self, method: str, texts: list[str], batch_size: int, show_progress_bar: bool | None, **options: Any
+    ) -> dict[str, Any]:
         """What ``VectorStore.add`` and ``search`` call these embeddings."""
         models = {"embeddings": self.model, "sparse_embeddings": self.sparse_model}
-        return {
-            name: getattr(model, method)(
-                texts, batch_size=batch_size, show_progress_bar=show_progress_bar, convert_to_tensor=True
-            )
-            for name, model in models.items()
-            if model is not None
+        options = {
+            "batch_size": batch_size,
+            "show_progress_bar": show_progress_bar,
+            "convert_to_tensor": True,
+            **options,
         }
+        return {name: getattr(model, method)(texts, **options) for name, model in models.items() if model is not None}
 
     def _reranked(
         self, reranker: CrossEncoder, queries: list[str], found: list[list[Match]], batch_size: int

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Match, Rows, Settings, Store
 from .held import Held, HeldDense, HeldSparse
-from .sqlite import RowFile
+from .sqlite import READ_ROWS, RowFile
+from .where import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from os import PathLike
     from typing import TypeAlias
 
     import numpy as np
 
     from .base import SparseRows
-    from .where import Condition
+    from .where import Condition, Where
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -74,6 +75,13 @@ class EmbeddedStore(Store):
         if self._settings.width is None or self._settings.sparse_width is None:
             self._settings = self.file.settings()
         return self._settings
+
+    def rows(self, where: Where | None = None) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        """Id, text and metadata of the rows for which the condition holds, in the order of adding, as they are now."""
+        numbers = self.file.numbers(parse(where)).tolist()
+        for start in range(0, len(numbers), READ_ROWS):
+            found = self.file.texts(numbers[start : start + READ_ROWS])
+            yield from (found[number] for number in sorted(found))
 
     def persist(self) -> None:
         """Make the file complete in itself, so that it can be copied; rows are kept without this."""

@@ -138,7 +138,7 @@ class RowFile:
             [(count,)] = self._connection.execute(f"SELECT count(*) FROM rows WHERE {clause}", values)
         return int(count)
 
-    def numbers(self, condition: Condition) -> Array:
+    def numbers(self, condition: Condition | None) -> Array:
         """The numbers of the rows for which the condition holds: (n,) int64, ascending."""
         clause, values = _clause(condition)
         with self._lock, self._explained():

@@ -12,7 +12,7 @@ import pytest
 
 from sentence_transformers import __version__
 from sentence_transformers.cli import main as program
-from sentence_transformers.cli.command import Command, CommandError, UsageError
+from sentence_transformers.cli.command import Command, CommandError, Group, UsageError
 from sentence_transformers.cli.main import main
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -40,11 +40,32 @@ def test_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture
         assert command.name in shown and command.summary in shown
 
 
-@pytest.mark.parametrize("name", [command.name for command in program.COMMANDS])
+NAMES = [
+    f"{command.name} {inner.name}"
+    for command in program.COMMANDS
+    for inner in (command.commands if isinstance(command, Group) else [])
+] + [command.name for command in program.COMMANDS if not isinstance(command, Group)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"sentence-transformers {name}" in shown and "--model" in shown
+    assert f"sentence-transformers {name}" in shown and "--debug" in shown
+
+
+def test_a_group_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "usage: sentence-transformers index [--debug] COMMAND" in shown
+    assert all(f"\n  {name} " in shown for name in ("build", "add", "search", "info"))
+
+
+def test_a_group_without_a_command_is_misused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index"]) == 2
+    assert "COMMAND --help" in capsys.readouterr().err
+    assert main(["index", "burn"]) == 2
+    assert "burn" in capsys.readouterr().err
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from sentence_transformers.cli.answers import Hit, text
 from sentence_transformers.cli.main import main
 from sentence_transformers.cli.passages import Passage
-from sentence_transformers.cli.search import Hit, text, top_k
+from sentence_transformers.cli.search import top_k
 from sentence_transformers.cli.terminal import Look
 
 GARDEN = "# Garden\n\n## Tomatoes\n\nWater tomatoes every morning.\n\n## Roses\n\nPrune roses early in March.\n"

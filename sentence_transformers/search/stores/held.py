@@ -12,22 +12,27 @@ import torch
 from torch import Tensor
 
 from ...ops.similarity import dot_score
+from ..nearest import top
 from ..semantic import semantic_search
 from .base import StoreError
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from .base import SparseRows
+
     Array: TypeAlias = np.ndarray[Any, Any]
 
 SMALLEST_SPACE = 1024
 """Rows for which there is space at first; it is doubled when it is full."""
+BLOCK_SCORES = 2**24
+"""Scores of sparse queries that are computed at once: 64 MiB."""
 SHORTEST = 1e-12
 """A row that is shorter is taken for zero, which is 0 from everything."""
 
 
 class Held(Protocol):
-    """Embeddings that follow a file. ``extend`` and ``drop`` are called by one thread at a time, ``search`` by any."""
+    """Embeddings that follow a file; used by one thread at a time."""
 
     last: int
     """The highest number so far, 0 at first."""
@@ -54,7 +59,6 @@ class HeldDense:
         self.last = 0
         self._space_numbers = np.empty(0, dtype=np.int64)
         self._space = np.empty((0, 0), dtype=np.float32)
-        # what a search looks at; never changed once it is here, so that searches need no lock
         self._view = (self._space_numbers, self._space)
 
     def extend(self, numbers: Array, blobs: list[bytes]) -> None:
@@ -99,31 +103,55 @@ class HeldSparse:
 
     def __init__(self) -> None:
         self.last = 0
-        self._view = (np.empty(0, dtype=np.int64), _sparse_tensor([], 1))
+        self._numbers = np.empty(0, dtype=np.int64)
+        self._rows = _csr(np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 1)
+        self._waiting: list[tuple[Array, list[bytes]]] = []  # put together when they are searched
 
     def extend(self, numbers: Array, blobs: list[bytes]) -> None:
-        held, rows = self._view
-        added = _sparse_tensor([sparse_row(blob) for blob in blobs], rows.shape[1])
-        width = max(rows.shape[1], added.shape[1])
-        self._view = (np.concatenate([held, numbers]), _stacked(rows, added, width))
+        self._waiting.append((numbers, blobs))
         self.last = int(numbers[-1])
 
     def drop(self, numbers: Array) -> None:
-        held, rows = self._view
-        kept = ~np.isin(held, numbers)
-        if not kept.all():
-            self._view = (held[kept], _sparse_part(rows, torch.from_numpy(kept)))
+        self._take_in()
+        kept = ~np.isin(self._numbers, numbers)
+        if kept.all():
+            return
+        starts, ids, values = _arrays(self._rows)
+        lengths = np.diff(starts)
+        inside = np.repeat(kept, lengths)
+        width = self._rows.shape[1]
+        self._numbers = self._numbers[kept]
+        self._rows = _csr(_starts(lengths[kept]), ids[inside], values[inside], width)
 
-    def search(self, queries: list[tuple[Array, Array]], limit: int, allowed: Array | None) -> tuple[Array, Array]:
-        numbers, rows = self._view
+    def search(self, queries: SparseRows, limit: int, allowed: Array | None) -> tuple[Array, Array]:
+        self._take_in()
+        numbers = self._numbers
         places = _places(numbers, allowed)
-        if places is not None:
-            kept = np.zeros(len(numbers), dtype=bool)
-            kept[places] = True
-            numbers, rows = numbers[places], _sparse_part(rows, torch.from_numpy(kept))
-        # dimensions that no row has add nothing
-        known = [(ids[ids < rows.shape[1]], values[ids < rows.shape[1]]) for ids, values in queries]
-        return _best(_sparse_tensor(known, rows.shape[1]), rows, numbers, limit)
+        numbers = numbers if places is None else numbers[places]
+        limit = min(limit, len(numbers))
+        if limit == 0:
+            return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
+        found = []
+        at_once = max(1, BLOCK_SCORES // len(self._numbers))
+        for first in range(0, len(queries), at_once):
+            asked = _columns(queries[first : first + at_once], self._rows.shape[1])
+            scores = (self._rows @ asked).t().contiguous()  # (q, n)
+            found.append(top(scores if places is None else scores[:, torch.from_numpy(places)], limit))
+        best = torch.cat([ids for _, ids in found]).numpy()
+        return torch.cat([scores for scores, _ in found]).numpy(), numbers[best]
+
+    def _take_in(self) -> None:
+        if not self._waiting:
+            return
+        added = [sparse_row(blob) for _, blobs in self._waiting for blob in blobs]
+        starts, ids, values = _arrays(self._rows)
+        lengths = np.concatenate([np.diff(starts), np.array([len(row) for row, _ in added], dtype=np.int64)])
+        ids = np.concatenate([ids, *(row for row, _ in added)])
+        values = np.concatenate([values, *(row for _, row in added)])
+        width = max(self._rows.shape[1], int(ids.max(initial=0)) + 1)
+        self._numbers = np.concatenate([self._numbers, *(numbers for numbers, _ in self._waiting)])
+        self._rows = _csr(_starts(lengths), ids, values, width)
+        self._waiting = []
 
 
 def dense_rows(blobs: list[bytes]) -> Array:
@@ -149,11 +177,8 @@ def unit_rows(rows: Array) -> Array:
 
 def best_rows_of(queries: Array, rows: Array, numbers: Array, limit: int) -> tuple[Array, Array]:
     """Scores (q, k) and numbers (q, k) of the rows (n, D), whose numbers are (n,), with the highest dot products."""
-    return _best(torch.from_numpy(queries), torch.from_numpy(rows), numbers, limit)
-
-
-def _best(queries: Tensor, rows: Tensor, numbers: Array, limit: int) -> tuple[Array, Array]:
-    scores, places = semantic_search(queries, rows, top_k=limit, score_function=dot_score, as_arrays=True)
+    asked, there = torch.from_numpy(queries), torch.from_numpy(rows)
+    scores, places = semantic_search(asked, there, top_k=limit, score_function=dot_score, as_arrays=True)
     return scores, numbers[places]
 
 
@@ -173,33 +198,26 @@ def _moved(rows: Array, shape: tuple[int, ...]) -> Array:
     return space
 
 
-def _sparse_tensor(rows: list[tuple[Array, Array]], width: int) -> Tensor:
-    """Coalesced COO (n, V), V at least ``width``."""
-    lengths = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
-    ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in rows)])
-    values = np.concatenate([np.empty(0, dtype=np.float32), *(values for _, values in rows)])
-    places = np.stack([np.repeat(np.arange(len(rows)), lengths), ids])
-    shape = (len(rows), max(width, int(ids.max(initial=0)) + 1))
-    return _coo(torch.from_numpy(places), torch.from_numpy(values), shape)
+def _columns(rows: SparseRows, width: int) -> Tensor:
+    """(V, q) dense from q sparse rows; dimensions that no kept row has add nothing."""
+    dense = np.zeros((width, len(rows)), dtype=np.float32)
+    for place, (ids, values) in enumerate(rows):
+        known = ids < width
+        dense[ids[known], place] = values[known]
+    return torch.from_numpy(dense)
 
 
-def _stacked(above: Tensor, below: Tensor, width: int) -> Tensor:
-    """The rows of both, coalesced COO."""
-    places = below.indices().clone()
-    places[0] += len(above)
-    shape = (len(above) + len(below), width)
-    return _coo(torch.cat([above.indices(), places], dim=1), torch.cat([above.values(), below.values()]), shape)
+def _csr(starts: Array, ids: Array, values: Array, width: int) -> Tensor:
+    parts = (torch.from_numpy(starts), torch.from_numpy(ids.astype(np.int64, copy=False)), torch.from_numpy(values))
+    return torch.sparse_csr_tensor(*parts, size=(len(starts) - 1, width), check_invariants=False)
 
 
-def _sparse_part(rows: Tensor, kept: Tensor) -> Tensor:
-    """The rows (n, V) for which ``kept`` (n,) is true, coalesced COO."""
-    places = rows.indices()
-    inside = kept[places[0]]
-    places = places[:, inside]
-    places[0] = (kept.cumsum(0) - 1)[places[0]]
-    return _coo(places, rows.values()[inside], (int(kept.sum()), rows.shape[1]))
+def _arrays(csr: Tensor) -> tuple[Array, Array, Array]:
+    """Where each row starts, (n + 1,); dimensions and values of all rows, one behind the other."""
+    return csr.crow_indices().numpy(), csr.col_indices().numpy(), csr.values().numpy()
 
 
-def _coo(places: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    # the places are in order already; nothing is gained by looking
-    return torch.sparse_coo_tensor(places, values, shape, is_coalesced=True, check_invariants=False)
+def _starts(lengths: Array) -> Array:
+    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return starts

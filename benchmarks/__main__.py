@@ -29,6 +29,8 @@ from benchmarks import (
 )
 from benchmarks.race import ROOT, WorkerError, progress
 
+RESULTS = ROOT / "benchmarks" / "results"
+
 QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "throughput": throughput.measure,
     "short": short_texts.measure,
@@ -64,7 +66,8 @@ def main() -> int:
                 found = QUESTIONS[name](running)
                 print(found.markdown(), flush=True)
                 if asked.save:
-                    _save(found.file or name, {"about": about, "machine": report.machine(), **found.numbers})
+                    path = found.path or RESULTS / f"{name}.json"
+                    _save(path, {"about": about, "machine": report.machine(), **found.numbers})
         except WorkerError as error:
             progress(str(error))
             return 1
@@ -107,10 +110,9 @@ def _heading(about: dict[str, Any], options: run.Options, who: str) -> str:
     )
 
 
-def _save(name: str, numbers: dict[str, Any]) -> None:
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+def _save(path: Path, numbers: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from benchmarks.run import Run
 from benchmarks.ways import TOP, WAYS
 
 COLLECTIONS = ("cranfield", "npl")
-RECORDED = ROOT / "benchmarks" / "results" / "retrieval_quality.json"
+RECORDED = ROOT / "benchmarks" / "recorded" / "retrieval_quality.json"
 MEASURE = f"nDCG@{TOP}, gain rel / log2(rank + 1) over that of the best order, mean over queries with a judgement"
 
 
@@ -77,7 +77,7 @@ def _gain(values: Sequence[float]) -> float:
 
 def measure(run: Run) -> Report:
     """Each side encodes the collections once; ours searches in all ways, the reference exactly."""
-    report = Report(f"Retrieval quality, nDCG@{TOP}", ["", *run.names, ""], file=RECORDED.stem)
+    report = Report(f"Retrieval quality, nDCG@{TOP}", ["", *run.names, ""], path=RECORDED)
     found: dict[str, Any] = {}
     for name in COLLECTIONS[:1] if run.options.quick else COLLECTIONS:
         folder = corpora.DATA / name

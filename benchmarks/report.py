@@ -23,7 +23,7 @@ class Report:
         header, rows: the table.
         notes: sentences under it.
         numbers: everything measured, for the JSON file.
-        file: name of that file without .json, if not that of the question.
+        path: of that file, where it is part of the repository; by default it is left in ``results``.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Report:
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
-    file: str = ""
+    path: Path | None = None
 
     def markdown(self) -> str:
         """The report as a Markdown section."""

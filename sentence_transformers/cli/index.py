@@ -8,23 +8,26 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.cli import answers, files, model
-from sentence_transformers.cli.command import Command, CommandError, Group, positive_int
+from sentence_transformers.cli.command import Command, CommandError, Group, UsageError, positive_int
 from sentence_transformers.cli.passages import Passage
 
 if TYPE_CHECKING:
+    from sentence_transformers.encoders.cross import CrossEncoder
+    from sentence_transformers.encoders.dense import SentenceTransformer
     from sentence_transformers.search.index import Index
     from sentence_transformers.search.stores.base import Match
     from sentence_transformers.search.stores.embedded import EmbeddedStore
 
 WINDOW = 2048
 """Passages that are encoded and kept together; a kill loses no earlier ones."""
-MODEL, SPARSE_MODEL = "model", "sparse_model"
+MODEL, REVISION, SPARSE_MODEL = "model", "revision", "sparse_model"
 """The notes of a store that say who filled it."""
 JOURNALS = ("-wal", "-shm")
 
@@ -45,23 +48,28 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> int:
     """Make an index of files. Returns: 0. Raises: CommandError, OSError and what the models raise."""
-    from sentence_transformers.search.stores.embedded import FILE, EmbeddedStore
+    from sentence_transformers.search.index import Index
+    from sentence_transformers.search.stores.embedded import EmbeddedStore
 
     folder = Path(args.folder)
-    if (folder / FILE).exists() and not args.overwrite:
+    if not args.overwrite and _has_rows(folder):
         raise CommandError(
             f"there is an index in {folder} already. Add to it with 'index add', replace it with --overwrite, or "
             "choose another folder."
         )
-    names = files.collect(args.paths)
+    found = _cut(args.paths)
+    if not any(found.values()):
+        raise CommandError(f"no text in {', '.join(args.paths)}: expected at least one passage.")
     notes = {MODEL: _kept_name(args.model)}
+    if args.revision is not None:
+        notes[REVISION] = args.revision
     if args.sparse_model is not None:
         notes[SPARSE_MODEL] = _kept_name(args.sparse_model)
+    models = _open_models(args, notes)  # before anything is written
+    similarity = _similarity(models["model"])
     folder.mkdir(parents=True, exist_ok=True)
-    with _new_folder(folder, args.overwrite) as place, EmbeddedStore(place, notes=notes) as store:
-        done = _fill(_index(store, args, notes), names, args.batch_size)
-        if not done["added"]:
-            raise CommandError(f"no text in {', '.join(args.paths)}: expected at least one passage.")
+    with _new_folder(folder) as place, EmbeddedStore(place, similarity=similarity, notes=notes) as store:
+        done = _fill(store, Index(store, **models), found, args.batch_size)
     _report(done, args)
     return 0
 
@@ -75,31 +83,52 @@ def add_add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add(args: argparse.Namespace) -> int:
     """Add files, or what changed in them. Returns: 0. Raises: CommandError, OSError and what the models raise."""
-    names = files.collect(args.paths)
+    from sentence_transformers.search.index import Index
+
     with _opened(args.folder) as store:
-        done = _fill(_index(store, args, _models(store, args)), names, args.batch_size)
+        found = _cut(args.paths)
+        index = Index(store, **_open_models(args, _models(store, args)))
+        done = _fill(store, index, found, args.batch_size)
     _report(done, args)
     return 0
 
 
-def _fill(index: Index, names: Sequence[str], batch_size: int) -> Counter[str]:
+def _cut(paths: Sequence[str]) -> dict[str, dict[str, Passage]]:
+    """The whole path of every file -> its passages by their ids."""
+    found = {}
+    for name in files.collect(paths):
+        path = _storable(os.path.abspath(name))
+        cut = (
+            Passage(
+                _storable(passage.text),
+                tuple(map(_storable, passage.headings)),
+                passage.first_line,
+                passage.last_line,
+            )
+            for passage in files.cut(name)
+        )
+        found[path] = {_passage_id(path, passage): passage for passage in cut}
+    return found
+
+
+def _fill(
+    store: EmbeddedStore, index: Index, found: Mapping[str, Mapping[str, Passage]], batch_size: int
+) -> Counter[str]:
     """Keep the passages of files in place of those that were kept of them before. Returns: how many of what."""
     from tqdm.auto import tqdm
 
-    from sentence_transformers.search.stores.embedded import EmbeddedStore
-
-    store = index.store
-    assert isinstance(store, EmbeddedStore)
-    new: list[tuple[str, str, Passage]] = []
-    gone: list[str] = []
-    done = Counter(files=len(names), added=0, removed=0, unchanged=0)
-    for name in names:
-        path = os.path.abspath(name)
-        before = {row_id for row_id, _, _ in store.rows({"path": path})}
-        now = dict(_with_ids(path, files.cut(name)))
-        new += [(row_id, path, passage) for row_id, passage in now.items() if row_id not in before]
-        gone += sorted(before - now.keys())
-        done["unchanged"] += len(before & now.keys())
+    before: dict[str, set[str]] = {path: set() for path in found}
+    for row_id, _, metadata in store.rows({"path": {"$in": list(found)}}):  # once for all files: it reads every row
+        before[metadata["path"]].add(row_id)
+    new = [
+        (row_id, path, passage)
+        for path, now in found.items()
+        for row_id, passage in now.items()
+        if row_id not in before[path]
+    ]
+    gone = [row_id for path, now in found.items() for row_id in sorted(before[path] - now.keys())]
+    done = Counter(files=len(found), added=0, removed=0)
+    done["unchanged"] = sum(len(before[path] & now.keys()) for path, now in found.items())
     with tqdm(total=len(new), desc="Encoding", unit="passage", disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(new), WINDOW):
             some = new[start : start + WINDOW]
@@ -129,28 +158,43 @@ def _keep(index: Index, some: Sequence[tuple[str, str, Passage]], batch_size: in
     )
 
 
-def _with_ids(path: str, found: Iterable[Passage]) -> Iterator[tuple[str, Passage]]:
-    """Passages and ids, which are the same as long as the passage stays where and as it is."""
+def _passage_id(path: str, passage: Passage) -> str:
+    """The same as long as the passage stays where and as it is."""
     from sentence_transformers.search.index import text_id
 
-    for passage in found:
-        yield text_id(f"{path}\n{passage.first_line}\n{passage.with_headings}"), passage
+    return text_id(f"{path}\n{passage.first_line}\n{passage.with_headings}")
+
+
+def _storable(text: str) -> str:
+    """Without what a store cannot keep: the character NUL, and what is no Unicode in a file's name or in JSON."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+
+
+def _has_rows(folder: Path) -> bool:
+    from sentence_transformers.search.stores.embedded import FILE
+
+    if not (folder / FILE).exists():
+        return False
+    with _opened(str(folder)) as store:
+        return store.count() > 0
 
 
 @contextmanager
-def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+def _new_folder(folder: Path) -> Iterator[Path]:
     """Where to build; what is built takes the place of what is in ``folder`` once all went well."""
-    from sentence_transformers.search.stores.embedded import FILE
+    from sentence_transformers.search.stores.base import StoreError
+    from sentence_transformers.search.stores.embedded import FILE, EmbeddedStore
 
     if not (folder / FILE).exists():
         yield folder
         return
-    assert overwrite
-    place = folder / "new"
-    shutil.rmtree(place, ignore_errors=True)
+    place = Path(mkdtemp(prefix=".new-", dir=folder))  # a name of its own: the folder may hold other things too
     try:
         yield place
-        for journal in JOURNALS:  # they belong to the file that goes
+        # The journals belong to the file that goes. It must be whole without them, or a kill now would lose rows.
+        with suppress(StoreError), EmbeddedStore(folder, create=False) as old:
+            old.persist()
+        for journal in JOURNALS:
             (folder / (FILE + journal)).unlink(missing_ok=True)
         os.replace(place / FILE, folder / FILE)
     finally:
@@ -187,12 +231,16 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
 
 def search(args: argparse.Namespace) -> int:
     """Answer questions from an index. Returns: 0. Raises: CommandError, OSError, ValueError, what the models raise."""
+    from sentence_transformers.search.index import Index
+
     queries, rest = answers.questions(args, args.words)
     if rest:
-        raise CommandError(f"one question at a time, got {len(rest)} words more; put it in quotes, or use -q twice.")
+        raise UsageError(
+            f"one question at a time, but there is more: {' '.join(rest)}. Put it in quotes, or use -q for each."
+        )
     where = _condition(args.where)
     with _opened(args.folder) as store:
-        index = _index(store, args, _models(store, args), reranker=args.rerank)
+        index = Index(store, **_open_models(args, _models(store, args)), reranker=_open_reranker(args))
 
         def answer(some: list[str]) -> list[list[answers.Hit]]:
             found = index.search(some, args.k, where=where, candidates=args.candidates, batch_size=args.batch_size)
@@ -223,6 +271,9 @@ def _short(path: str) -> str:
 
 
 def _condition(text: str | None) -> dict[str, Any] | None:
+    """What --where says. Raises: CommandError unless it is a condition, in JSON."""
+    from sentence_transformers.search.stores.where import parse
+
     if text is None:
         return None
     try:
@@ -231,6 +282,10 @@ def _condition(text: str | None) -> dict[str, Any] | None:
         raise CommandError(f"--where must be JSON, got {text!r} ({error}).") from error
     if not isinstance(found, dict):
         raise CommandError(f'--where must be a JSON object such as {{"path": "a.md"}}, got {text!r}.')
+    try:
+        parse(found)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--where: {error}") from error
     return found
 
 
@@ -253,18 +308,17 @@ def info(args: argparse.Namespace) -> int:
             "passages": store.count(),
             "files": len({metadata.get("path") for _, _, metadata in store.rows()}),
             "model": settings.notes.get(MODEL),
+            "revision": settings.notes.get(REVISION),
             "sparse_model": settings.notes.get(SPARSE_MODEL),
             "width": settings.width,
             "sparse_width": settings.sparse_width,
             "similarity": settings.similarity,
             "bytes": sum(path.stat().st_size for path in store.path.iterdir() if path.is_file()),
-            "damaged": False,
         }
     if args.json:
         print(json.dumps(found))
         return 0
     shown = {name: f"{value:,}" if isinstance(value, int) else value for name, value in found.items()}
-    del shown["damaged"]
     print("\n".join(f"{name:<12}  {value}" for name, value in shown.items() if value is not None))
     print("every page and every row was read: the index is whole")
     return 0
@@ -289,35 +343,56 @@ def _opened(folder: str) -> EmbeddedStore:
 
 
 def _models(store: EmbeddedStore, args: argparse.Namespace) -> dict[str, str]:
-    """The names of the models that filled the store, or the one that is asked for."""
+    """The notes on the models that filled the store, or on the one that is asked for."""
     notes = dict(store.settings.notes)
-    if args.model is not None:
-        if notes.get(MODEL, args.model) not in (args.model, _kept_name(args.model)):
+    if args.model is not None and notes.get(MODEL) not in (args.model, _kept_name(args.model)):
+        if MODEL in notes:
             print(
                 f"warning: {args.folder} was built with {notes[MODEL]}; embeddings of another model do not compare.",
                 file=sys.stderr,
             )
         notes[MODEL] = args.model
+        notes.pop(REVISION, None)
     if MODEL not in notes:
         raise CommandError(f"{args.folder} does not say which model filled it: pass --model.")
     return notes
 
 
-def _index(store: EmbeddedStore, args: argparse.Namespace, names: dict[str, str], reranker: str | None = None) -> Index:
-    from sentence_transformers.search.index import Index
-
-    args.model = names[MODEL]
-    dense, sparse, cross = model.open_model(args), None, None
-    options = {"device": args.device, "trust_remote_code": args.trust_remote_code}
-    if SPARSE_MODEL in names:
+def _open_models(args: argparse.Namespace, notes: Mapping[str, str]) -> dict[str, Any]:
+    """The models that the notes name, under the names by which ``Index`` takes them."""
+    args.model = notes[MODEL]
+    args.revision = args.revision or notes.get(REVISION)
+    models: dict[str, Any] = {"model": model.open_model(args)}
+    if SPARSE_MODEL in notes:
         from sentence_transformers.encoders.sparse import SparseEncoder
 
-        sparse = SparseEncoder(names[SPARSE_MODEL], **options)
-    if reranker is not None:
-        from sentence_transformers.encoders.cross import CrossEncoder
+        models["sparse_model"] = SparseEncoder(notes[SPARSE_MODEL], **_options(args))
+    return models
 
-        cross = CrossEncoder(reranker, **options)
-    return Index(store, dense, sparse_model=sparse, reranker=cross)
+
+def _open_reranker(args: argparse.Namespace) -> CrossEncoder | None:
+    if args.rerank is None:
+        return None
+    from sentence_transformers.encoders.cross import CrossEncoder
+
+    return CrossEncoder(args.rerank, **_options(args))
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {"device": args.device, "trust_remote_code": args.trust_remote_code}
+
+
+def _similarity(encoder: SentenceTransformer) -> str:
+    """How the store compares: as the model does. Raises: CommandError where a store cannot."""
+    from sentence_transformers.search.stores.base import SIMILARITIES
+
+    name = encoder.similarity_fn_name
+    if name not in SIMILARITIES:
+        raise CommandError(
+            f"this model compares embeddings by {name!r}, an index by {' or '.join(map(repr, SIMILARITIES))}. Search "
+            "without an index, which is 'sentence-transformers search', or choose another model."
+        )
+    return name
 
 
 def _kept_name(name: str) -> str:
@@ -353,6 +428,8 @@ GROUP = Group(
             usage="[options] FOLDER QUERY",
             example='my-index "how do I begin?" -k 3',
         ),
-        Command("info", "say what an index holds, and whether it is whole", add_info_arguments, info),
+        Command(
+            "info", "say what an index holds, and whether it is whole", add_info_arguments, info, example="my-index"
+        ),
     ),
 )

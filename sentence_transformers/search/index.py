@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..encoders.dense import SentenceTransformer
     from ..encoders.sparse import SparseEncoder
     from .stores.where import Where
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 2048
 """Texts that are encoded and then kept together; a kill loses no earlier ones."""
@@ -58,6 +61,13 @@ class Index:
                     f"The store holds embeddings of width {known}, but {name} makes such of width {width}. Use the "
                     "model that filled the store, or another store."
                 )
+        if model is not None and model.similarity_fn_name != settings.similarity:
+            logger.warning(
+                "The model compares by %s, and the store by %s: the order of answers may differ from that of "
+                "model.similarity(). Open the store with similarity=... of the model.",
+                model.similarity_fn_name,
+                settings.similarity,
+            )
 
     def add(
         self,
@@ -68,7 +78,7 @@ class Index:
         batch_size: int = 32,
         show_progress_bar: bool | None = False,
     ) -> list[str]:
-        """Encode texts and keep them, some thousand at a time: after a kill those that were kept are there.
+        """Encode texts and keep them, some thousand at a time; after a kill or an error those that were kept are there.
 
         Args:
             texts: n of them.
@@ -185,7 +195,13 @@ class Index:
             )
         if not pairs:
             return found
-        scores = iter(reranker.predict(pairs, batch_size=batch_size, show_progress_bar=False).tolist())
+        predicted = reranker.predict(pairs, batch_size=batch_size, show_progress_bar=False)
+        if predicted.ndim != 1:
+            raise ValueError(
+                f"A reranker gives one score for a pair, but this one has {predicted.shape[1]} labels. Use a "
+                "CrossEncoder with num_labels=1."
+            )
+        scores = iter(predicted.tolist())
         scored = [[replace(match, score=next(scores)) for match in matches] for matches in found]
         return [sorted(matches, key=lambda match: -match.score) for matches in scored]
 

@@ -157,9 +157,10 @@ def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
     assert done.stderr == "sentence-transformers: error: missing.txt: No such file or directory\n"
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [["search"], ["index"], ["index", "build"], ["index", "search"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
     script = (
-        "import sys; from sentence_transformers.cli.main import main; main(['search', '--help'])\n"
+        f"import sys; from sentence_transformers.cli.main import main; main({[*words, '--help']})\n"
         "print(sorted({'torch', 'numpy', 'transformers', 'pyarrow', 'tqdm'} & set(sys.modules)), file=sys.stderr)"
     )
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}

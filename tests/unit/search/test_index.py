@@ -23,6 +23,9 @@ class Counter:
     def __init__(self, is_sparse: bool = False) -> None:
         self.is_sparse = is_sparse
         self.calls: list[tuple[str, int]] = []
+        self.batch_sizes: list[int] = []
+
+    similarity_fn_name = "cosine"
 
     def get_embedding_dimension(self) -> int:
         return len(WORDS)
@@ -36,6 +39,7 @@ class Counter:
     def _encode(self, role: str, texts: list[str], options: dict[str, Any]) -> torch.Tensor:
         assert options["convert_to_tensor"] is True
         self.calls.append((role, len(texts)))
+        self.batch_sizes.append(options["batch_size"])
         rows = torch.tensor([[float(text.split().count(word)) for word in WORDS] for text in texts])
         return rows.to_sparse() if self.is_sparse else rows
 
@@ -95,6 +99,27 @@ def test_one_query_gives_a_list_and_several_a_list_of_lists(store: EmbeddedStore
     assert index.search([]) == []
 
 
+def test_rows_are_encoded_as_documents_and_questions_as_queries(store: EmbeddedStore) -> None:
+    dense, sparse = Counter(), Counter(is_sparse=True)
+    index = Index(store, dense, sparse_model=sparse)  # type: ignore[arg-type]
+    index.add(["sun", "ice", "sea"], batch_size=7)
+    index.search(["sun", "ice"], batch_size=5)
+    assert dense.calls == sparse.calls == [("document", 3), ("query", 2)]
+    assert dense.batch_sizes == sparse.batch_sizes == [7, 5]
+
+
+def test_a_sparse_model_alone_will_do(store: EmbeddedStore) -> None:
+    index = Index(store, sparse_model=Counter(is_sparse=True))  # type: ignore[arg-type]
+    index.add(["sun", "sun sun sun ice"])
+    assert [(match.text, match.score) for match in index.search("sun", 1)] == [("sun sun sun ice", 3.0)]
+
+
+@pytest.mark.parametrize("arguments", [{"top_k": 0}, {"candidates": 0}, {"where": {"a": {"$near": 1}}}])
+def test_a_search_that_makes_no_sense_is_refused(store: EmbeddedStore, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="top_k|candidates|near"):
+        Index(store, Counter()).search("sun", **arguments)  # type: ignore[arg-type]
+
+
 def test_a_condition_leaves_rows_out(store: EmbeddedStore) -> None:
     index = Index(store, Counter())  # type: ignore[arg-type]
     index.add(["sun sun", "sun ice"], metadata=[{"year": 1999}, {"year": 2001}])
@@ -119,6 +144,34 @@ def test_a_reranker_has_the_last_word_among_the_candidates(store: EmbeddedStore)
     assert texts(index.search("sun", 2)) == ["ice", "sun sun"]
     assert texts(index.search("sun", 1, candidates=2)) == ["sun sun"]
     assert index.search("sun", 2)[0].score == -3.0
+
+
+def test_a_reranker_gets_each_question_with_its_own_rows(store: EmbeddedStore) -> None:
+    class Echo:
+        """Scores 1 where the text has the question in it, and remembers what it was asked."""
+
+        asked: list[list[tuple[str, str]]] = []
+
+        def predict(self, pairs: list[tuple[str, str]], **options: Any) -> np.ndarray:
+            self.asked.append(pairs)
+            return np.array([float(query in text) for query, text in pairs], dtype=np.float32)
+
+    index = Index(store, Counter(), reranker=Echo())  # type: ignore[arg-type]
+    index.add(["ice sun", "sun wind", "sun"])
+    assert [texts(matches)[0] for matches in index.search(["sun wind", "ice sun"], 1)] == ["sun wind", "ice sun"]
+    assert len(Echo.asked) == 1 and len(Echo.asked[0]) == 6  # all pairs at once
+
+
+def test_at_least_as_many_rows_are_ranked_as_are_asked_for(store: EmbeddedStore) -> None:
+    index = Index(store, Counter(), reranker=ByLength())  # type: ignore[arg-type]
+    index.add(["sun", "ice", "sea"])
+    assert len(index.search("sun", 3, candidates=1)) == 3
+
+
+def test_equal_scores_of_a_reranker_keep_the_order_of_the_search(store: EmbeddedStore) -> None:
+    index = Index(store, Counter(), reranker=ByLength())  # type: ignore[arg-type]
+    index.add(["sea", "sun", "ice"])
+    assert texts(index.search("sun")) == ["sun", "sea", "ice"]
 
 
 def test_a_reranker_needs_texts(store: EmbeddedStore) -> None:
@@ -161,3 +214,21 @@ def test_bad_input_adds_nothing(
 def test_a_model_is_needed(store: EmbeddedStore) -> None:
     with pytest.raises(ValueError, match="needs a model that encodes"):
         Index(store)
+
+
+def test_another_similarity_than_that_of_the_model_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Index(EmbeddedStore(tmp_path / "same"), Counter())  # type: ignore[arg-type]
+    assert caplog.text == ""
+    Index(EmbeddedStore(tmp_path / "other", similarity="dot"), Counter())  # type: ignore[arg-type]
+    assert "The model compares by cosine, and the store by dot" in caplog.text
+
+
+def test_a_reranker_with_several_labels_is_refused(store: EmbeddedStore) -> None:
+    class Classes:
+        def predict(self, pairs: Any, **options: Any) -> np.ndarray:
+            return np.zeros((len(pairs), 3), dtype=np.float32)
+
+    index = Index(store, Counter(), reranker=Classes())  # type: ignore[arg-type]
+    index.add(["sun"])
+    with pytest.raises(ValueError, match="one score for a pair, but this one has 3 labels"):
+        index.search("sun")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +26,6 @@ def chosen_products(left: Tensor, right: Tensor, starts: Array, columns: Array) 
 
     Returns: (m,) float32.
     """
-    _say_nothing_of_beta()
     places = torch.sparse_csr_tensor(
         torch.from_numpy(starts),
         torch.from_numpy(columns),
@@ -38,11 +35,3 @@ def chosen_products(left: Tensor, right: Tensor, starts: Array, columns: Array) 
     )
     products: Tensor = torch.sparse.sampled_addmm(places, left, right.t(), beta=0.0).values()
     return products
-
-
-@cache
-def _say_nothing_of_beta() -> None:
-    """torch says once in a process that CSR tensors are new; nobody outside gets one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 0], [], [], (1, 1), dtype=torch.float32, check_invariants=False)

@@ -69,7 +69,7 @@ def build(args: argparse.Namespace) -> int:
     similarity = _similarity(models["model"])
     folder.mkdir(parents=True, exist_ok=True)
     with _new_folder(folder) as place, EmbeddedStore(place, similarity=similarity, notes=notes) as store:
-        done = _fill(store, Index(store, **models), found, args.batch_size)
+        done = _fill(store, Index(store, **models), found, args)
     _report(done, args)
     return 0
 
@@ -88,7 +88,7 @@ def add(args: argparse.Namespace) -> int:
     with _opened(args.folder) as store:
         found = _cut(args.paths)
         index = Index(store, **_open_models(args, _models(store, args)))
-        done = _fill(store, index, found, args.batch_size)
+        done = _fill(store, index, found, args)
     _report(done, args)
     return 0
 
@@ -112,33 +112,44 @@ def _cut(paths: Sequence[str]) -> dict[str, dict[str, Passage]]:
 
 
 def _fill(
-    store: EmbeddedStore, index: Index, found: Mapping[str, Mapping[str, Passage]], batch_size: int
+    store: EmbeddedStore, index: Index, found: Mapping[str, Mapping[str, Passage]], args: argparse.Namespace
 ) -> Counter[str]:
-    """Keep the passages of files in place of those that were kept of them before. Returns: how many of what."""
+    """Keep the passages of files in place of those that were kept of them before, and forget files that have gone from
+    the given folders. Returns: how many of what."""
     from tqdm.auto import tqdm
 
+    folders = tuple(os.path.join(os.path.abspath(path), "") for path in args.paths)
     before: dict[str, set[str]] = {path: set() for path in found}
-    for row_id, _, metadata in store.rows({"path": {"$in": list(found)}}):  # once for all files: it reads every row
-        before[metadata["path"]].add(row_id)
+    gone = []
+    for row_id, _, metadata in store.rows({"path": {"$exists": True}}):
+        path = str(metadata["path"])
+        if path in before:
+            before[path].add(row_id)
+        elif path.startswith(folders) and not _has_text(path):
+            gone.append(row_id)
     new = [
         (row_id, path, passage)
         for path, now in found.items()
         for row_id, passage in now.items()
         if row_id not in before[path]
     ]
-    gone = [row_id for path, now in found.items() for row_id in sorted(before[path] - now.keys())]
+    gone += [row_id for path, now in found.items() for row_id in sorted(before[path] - now.keys())]
     done = Counter(files=len(found), added=0, removed=0)
     done["unchanged"] = sum(len(before[path] & now.keys()) for path, now in found.items())
     with tqdm(total=len(new), desc="Encoding", unit="passage", disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(new), WINDOW):
             some = new[start : start + WINDOW]
-            _keep(index, some, batch_size)
+            _keep(index, some, args.batch_size)
             bar.update(len(some))
     if gone:  # after what takes their place is there
         done["removed"] = store.delete(gone)
     done["added"] = len(new)
     store.persist()
     return done
+
+
+def _has_text(path: str) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def _keep(index: Index, some: Sequence[tuple[str, str, Passage]], batch_size: int) -> None:

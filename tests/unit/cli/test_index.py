@@ -97,6 +97,20 @@ def test_add_takes_what_changed_and_removes_what_is_gone(
     assert said(capsys, "info", "kept")["passages"] == 3
 
 
+def test_add_forgets_files_that_have_gone_from_a_given_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("elsewhere.txt").write_text("Feed the cat.\n")
+    Path("notes/empty.txt").write_text("Sweep the floor.\n")
+    said(capsys, "build", "kept", "notes", "elsewhere.txt")
+    Path("elsewhere.txt").unlink()
+    Path("notes/house.txt").unlink()
+    Path("notes/empty.txt").write_text("")
+    assert said(capsys, "add", "kept", "notes/garden.md")["removed"] == 0
+    found = said(capsys, "add", "kept", "notes")
+    assert (found["removed"], found["unchanged"]) == (2, 2)
+    kept = {one["path"] for one in said(capsys, "search", "kept", "x", "-k", "9")["results"]}
+    assert kept == {"notes/garden.md", "elsewhere.txt"}  # that was not below what was given
+
+
 def test_equal_passages_in_different_places_are_both_kept(capsys: pytest.CaptureFixture[str]) -> None:
     Path("twice.txt").write_text("Paint the old door.\n")
     assert said(capsys, "build", "kept", "notes/house.txt", "twice.txt")["added"] == 2

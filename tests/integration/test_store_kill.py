@@ -50,9 +50,11 @@ class Writer:
         with pytest.raises(subprocess.TimeoutExpired):  # it is alive, and would be for ever
             self.process.wait(seconds)
         self.process.send_signal(signal.SIGKILL)
-        rest, errors = self.process.communicate()
+        # not communicate(): it would pass over what readline() has read ahead
+        assert self.process.stderr is not None
+        rest, errors = self.process.stdout.read(), self.process.stderr.read()
         watch.cancel()
-        assert (self.process.returncode, errors) == (-signal.SIGKILL, "")
+        assert (self.process.wait(), errors) == (-signal.SIGKILL, "")
         steps = [int(line) for line in [*read, *rest.splitlines()]]
         assert steps == list(range(len(steps)))
         return len(steps)

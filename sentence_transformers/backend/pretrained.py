@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentence_transformers.backend import adapters
 from sentence_transformers.backend.base import Network, as_dtype
 from sentence_transformers.backend.native.families import Unsupported
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.network import Adopted, NativeNetwork
+from sentence_transformers.backend.native.training import LiveEncoder
 from sentence_transformers.backend.transformers import TransformersNetwork, load_config, load_model
 from sentence_transformers.hub import checkpoint
+from sentence_transformers.hub.adapters import Base
 from sentence_transformers.hub.json_files import read_json
 from sentence_transformers.hub.layout import LAYOUTS
 from sentence_transformers.hub.paths import stamp
@@ -43,8 +47,11 @@ class Pretrained:
         overrides: keys of ``config.json`` to replace.
         trust_remote_code: run modelling code that comes with the folder.
         task: what is read from the network, one of ``transformers.MODEL_CLASSES``.
+        base: where others find the same folder, and what adapter is put on; None: nowhere else, and none.
 
-    Raises: ModelFileError if a file is missing or damaged.
+    Raises:
+        ModelFileError: a file is missing or damaged.
+        ImportError: there is an adapter, and ``peft`` is not installed.
     """
 
     def __init__(
@@ -54,8 +61,10 @@ class Pretrained:
         overrides: dict[str, Any],
         trust_remote_code: bool,
         task: str = FEATURES,
+        base: Base | None = None,
     ) -> None:
         self.folder, self.settings, self.overrides = folder, settings, overrides
+        self.base = base or Base(folder, os.path.abspath(folder))
         self.trust_remote_code, self.task = trust_remote_code, task
         self._config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
         self._native: NativeNetwork | None = None
@@ -75,6 +84,8 @@ class Pretrained:
             unknown.add("attn_implementation")
         if unknown:
             raise Unsupported(f"model_kwargs {sorted(unknown)}")
+        if self.base.adapter is not None:
+            raise Unsupported(f"the adapter in {self.base.adapter}")
 
     def _wanted_dtype(self) -> torch.dtype | None:
         """The type asked for, else the one the config names, else None."""
@@ -88,6 +99,14 @@ class Pretrained:
         """``config.json`` as it is now."""
         live = self._live_config
         return self._config if live is None else dict(live.to_dict())
+
+    @property
+    def unsaved_overrides(self) -> dict[str, Any]:
+        """What was changed about a config that is not saved, because only an adapter is."""
+        if not adapters.configs(self.built):
+            return {}
+        plain = (str, int, float, bool, list, dict, type(None))
+        return {key: value for key, value in self.overrides.items() if isinstance(value, plain)}
 
     @property
     def _live_config(self) -> Any:
@@ -122,7 +141,10 @@ class Pretrained:
         """The transformers model; built on first use, in the type and on the device of the network."""
         with _building:
             if self._hosted is None:
-                self.replace(self._build())
+                model = self._build()
+                self.replace(model)
+                if self.base.adapter is not None and not adapters.configs(model):  # transformers puts on one beside
+                    adapters.attach(model, self.base.adapter)
             assert self._hosted is not None
             return self._hosted.model
 
@@ -136,6 +158,7 @@ class Pretrained:
             config = load_config(folder, trust_remote_code=self.trust_remote_code, **self.overrides)
             with torch.inference_mode(False):  # the first use may be an inference; parameters must be trainable later
                 model: nn.Module = load_model(folder, config, self.task, **settings)
+        model.name_or_path = str(self.folder)  # type: ignore[assignment]  # adapters are saved with it
         return model if self._native is None else model.to(self._native.device)
 
     @contextmanager
@@ -165,6 +188,24 @@ class Pretrained:
         assert self._adopted is not None and self._hosted is not None
         return self._adopted.current() or self._hosted
 
+    def live(self) -> LiveEncoder | None:
+        """What trains the built model without padding; None where transformers' own forward has to.
+
+        That is: on other devices than CPUs, for a network that is not in the table, for one that was changed, sharded
+        or compiled, and where somebody wants the attention weights.
+        """
+        hosted = self._hosted
+        if hosted is None or self._adopted is None or hosted.device.type != "cpu" or torch.compiler.is_compiling():
+            return None
+        config, model = self._live_config, hosted.model
+        if getattr(config, "output_attentions", False):
+            return None
+        if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
+            return None
+        if getattr(model, "_is_fsdp_managed_module", False) or model._compiled_call_impl is not None:
+            return None
+        return self._adopted.live()
+
     def _weights(self) -> Network:
         network = self._native or self._hosted
         assert network is not None
@@ -186,9 +227,11 @@ class Pretrained:
             self._native.apply_(change)
 
     def save(self, target: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``."""
+        """Write ``config.json`` and ``model.safetensors``; or of a model with adapters, the active one alone."""
         if self._hosted is not None:
+            adapters.warn_of_the_unsaved(self._hosted.model)
             self._hosted.model.save_pretrained(str(target))  # type: ignore[operator]
+            adapters.name_base(target, str(self.folder), self.base.name, self.base.revision)
             return
         assert self._native is not None
         dtype, weights = self.dtype, self._native.stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,12 +15,13 @@ from sentence_transformers._types import HubArguments
 from sentence_transformers._version import __version__
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
-from sentence_transformers.hub import source, trust
+from sentence_transformers.hub import adapters, source, trust
 from sentence_transformers.hub.json_files import again, kind, read_json, read_json_list
 from sentence_transformers.hub.requirements import check_requirements
 from sentence_transformers.hub.source import Source
 from sentence_transformers.modules.folders import open_part
 from sentence_transformers.modules.transformer import Transformer
+from sentence_transformers.modules.transformer_config import with_base
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,13 @@ class Family(Protocol):
 @dataclass(frozen=True)
 class Loaded:
     """modules: by name. module_kwargs: extra ``forward`` arguments by module name. config: as saved. card: of the same
-    model, which a conversion is not."""
+    model, which a conversion is not. origin: name and commit of a model that was not just a folder."""
 
     modules: OrderedDict[str, nn.Module]
     module_kwargs: dict[str, list[str]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     card: str | None = None
+    origin: tuple[str, str | None] | None = None
 
 
 def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any]) -> Loaded:
@@ -64,6 +66,22 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
     Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
     """
     found = source.find(name, organization=family.default_huggingface_organization, **hub)
+    how = {key: value for key, value in hub.items() if key in adapters.HOW}
+    loaded = _modules_of(found, family, {**settings, **how})
+    if found.kind == "folder":
+        return loaded
+    _name_base(loaded.modules, found, hub.get("revision"))
+    return replace(loaded, origin=(found.name, found.commit))
+
+
+def _name_base(modules: OrderedDict[str, nn.Module], found: Source, revision: str | None) -> None:
+    """Tell the transformer in the root of a model what others call it; it was opened as a folder."""
+    first = next(iter(modules.values()))
+    if isinstance(first, Transformer) and first.pretrained.folder == found.folder:
+        first.pretrained.base = replace(first.pretrained.base, name=found.name, revision=revision)
+
+
+def _modules_of(found: Source, family: Family, settings: dict[str, Any]) -> Loaded:
     if found.file(MODULES_FILE) is None:
         logger.info("%s has no %s: taking it for a bare transformer.", found.folder, MODULES_FILE)
         return Loaded(numbered(family.default_modules(found.folder, settings)))
@@ -98,8 +116,17 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
     return Loaded(modules, extra, config, card)
 
 
+def network_folder(folder: Path, settings: dict[str, Any]) -> Path:
+    """Where config and weights of a bare transformer are: there, or with the model that an adapter there is for.
+
+    Args:
+        settings: keyword arguments of ``Transformer.load``.
+    """
+    return adapters.base_of(Source(str(folder), folder, "folder", None), **settings).folder
+
+
 def architectures(folder: Path) -> list[str]:
-    """The classes that the transformer in a folder was saved from, by its ``config.json``."""
+    """The classes that a transformer was saved from, by the ``config.json`` of its ``network_folder``."""
     return list(read_json(folder / "config.json").get("architectures") or [])
 
 
@@ -109,8 +136,10 @@ def bare_transformer(folder: Path, settings: dict[str, Any], task: str = FEATURE
     Args:
         settings: keyword arguments of ``Transformer.load``.
     """
-    given = dict(settings)
-    given["model_kwargs"] = {**(given["model_kwargs"] or {}), "trust_remote_code": given.pop("trust_remote_code")}
+    given = {key: value for key, value in settings.items() if key not in adapters.HOW}
+    trust_remote_code = given.pop("trust_remote_code")
+    model_kwargs = with_base(given["model_kwargs"], folder, settings)
+    given["model_kwargs"] = {**model_kwargs, "trust_remote_code": trust_remote_code}
     return Transformer(str(folder), transformer_task=task, **given)
 
 

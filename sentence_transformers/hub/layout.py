@@ -146,11 +146,11 @@ def _has_one(folder: Path, need: str) -> bool:
     if need == WEIGHTS:
         return has_weights(folder)
     if need == TOKENIZER:
-        return _has_tokenizer(folder)
+        return has_tokenizer(folder)
     return (folder / need).is_file()
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
     if any(path.is_file() for pattern in VOCABULARIES for path in folder.glob(pattern)):
         return True
     config = folder / "tokenizer_config.json"

@@ -22,7 +22,7 @@ from sentence_transformers.backend.native.heads import FEATURES, FILL, GENERATE,
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.backend.transformers import accepted_arguments
 from sentence_transformers.errors import one_of
-from sentence_transformers.hub import source
+from sentence_transformers.hub import adapters, source
 from sentence_transformers.modules import modality
 from sentence_transformers.modules.chat import MESSAGE, ChatTemplate, form_of_template
 from sentence_transformers.modules.expansion import QueryExpansion, expansion_positions
@@ -37,11 +37,15 @@ from sentence_transformers.modules.transformer_config import (
     constructor_arguments,
     read_saved,
     take_hub_arguments,
+    width_of,
+    with_base,
     with_max_length,
 )
-from sentence_transformers.ops.projected import Projected
+from sentence_transformers.ops.layout import packed_tokens
+from sentence_transformers.ops.projected import at_places
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
+PLAIN = {"input_ids", "attention_mask", "token_type_ids"}  # what is trained without padding has no other arguments
 WITH_TYPES = ("bert", "electra")  # native families whose tokenizers give segment numbers
 
 
@@ -117,11 +121,12 @@ class Transformer(InputModule, WithDimension):
         hub = take_hub_arguments({"cache_dir": cache_dir}, *groups)
         if transformer_task == GENERATE:
             text_settings.setdefault("padding_side", "left")
-        folder = source.find(str(model_name_or_path), **hub).folder
-        tokenizer_folder = folder
+        found = source.find(str(model_name_or_path), **hub)
+        base = adapters.base_of(found, **hub)
+        tokenizer_folder = base.tokenizer
         if tokenizer_name_or_path is not None:
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
-        self.pretrained = Pretrained(folder, model_settings, overrides, trust_remote_code, transformer_task)
+        self.pretrained = Pretrained(base.folder, model_settings, overrides, trust_remote_code, transformer_task, base)
         config = self.pretrained.config
         self.text = TextTokenizer(
             tokenizer_folder,
@@ -220,21 +225,19 @@ class Transformer(InputModule, WithDimension):
         return self.network().threads_safe
 
     def get_embedding_dimension(self) -> int:
-        """The width of the token embeddings.
-
-        Raises: ValueError if the config does not say it under any known name.
-        """
-        whole = self.pretrained.config
-        for config in (whole, whole.get("text_config") or {}, whole.get("vision_config") or {}):
-            for key in ("hidden_size", "dim", "d_model", "n_embd", "hidden_dim"):
-                if isinstance(config.get(key), int):
-                    return int(config[key])
-        raise ValueError(f"The config of {self.pretrained.folder} does not say how wide the token embeddings are.")
+        """The width of the token embeddings. Raises: ValueError if the config does not say it under any known name."""
+        return width_of(self.pretrained.config, self.pretrained.folder)
 
     @property
     def num_labels(self) -> int:
         """How many labels a classification head has."""
         return labels_of(self.pretrained.config)
+
+    @property
+    def trains_without_padding(self) -> bool:
+        """Whether padding costs nothing in training: tokens are computed without it."""
+        _ = self.auto_model
+        return self.transformer_task == FEATURES and self.pretrained.live() is not None
 
     def network(self) -> Network:
         """What computes the hidden states now: the native engine, or transformers' model."""
@@ -314,24 +317,15 @@ class Transformer(InputModule, WithDimension):
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Token ids -> what the task gives, in the layout that came in.
 
-        With gradients, or in training mode, transformers' model computes; else the native engine where there is one.
+        With gradients, or in training mode, the parameters of transformers' model are used; else the native engine.
         """
         tokens = features.get("tokens")
         if tokens is not None:
             return self._write(features, self._run(tokens))
         if self.training or torch.is_grad_enabled():
             return self._forward_with_gradients(features)
-        ids = features["input_ids"].to(self.device)
-        mask = features["attention_mask"].to(self.device) if "attention_mask" in features else torch.ones_like(ids)
-        real, seen = mask != 0, None
-        if "query_expansion_positions" in features:
-            whole = real | features["query_expansion_positions"].to(self.device)
-            if not torch.equal(whole, real):
-                real, seen = whole, tuple(real.sum(1).tolist())
-        types = features.get("token_type_ids")
-        types = None if types is None else types.to(self.device)[real]
-        outputs = self._run(TokenIds(ids[real], tuple(real.sum(1).tolist()), types, seen))
-        return self._write(features, [_unpacked(x, real) for x in outputs])
+        tokens, layout = packed_tokens(features, self.device)
+        return self._write(features, [at_places(x, layout.real) for x in self._run(tokens)])
 
     def _run(self, tokens: TokenIds) -> list[Any]:
         """The output of the network, behind all its layers where those are wanted."""
@@ -354,6 +348,9 @@ class Transformer(InputModule, WithDimension):
     def _forward_with_gradients(self, features: Features) -> Features:
         names = accepted_arguments(self.auto_model)
         given = {name: value for name, value in features.items() if name in names}
+        states = self._train_without_padding(features, given)
+        if states is not None:
+            return self._write(features, states)
         if self.transformer_task == GENERATE and "logits_to_keep" in names:
             given.setdefault("logits_to_keep", 1)
         output = self.auto_model(**given)
@@ -361,6 +358,15 @@ class Transformer(InputModule, WithDimension):
             return self._write(features, [output.logits])
         states = output.hidden_states if self.pretrained.wants_all_layers else [output.last_hidden_state]
         return self._write(features, states)
+
+    def _train_without_padding(self, features: Features, given: Features) -> list[Tensor] | None:
+        """Hidden states (B, T, width), zero where there is no token; None where transformers' model has to compute."""
+        plain = "input_ids" in given and given.keys() <= PLAIN and all(value.dim() == 2 for value in given.values())
+        live = self.pretrained.live() if plain and self.transformer_task == FEATURES else None
+        if live is None:
+            return None
+        tokens, layout = packed_tokens(features, self.device, by_length=True)
+        return [layout.pad(x) for x in live.encode(tokens, self.pretrained.wants_all_layers)]
 
     # --- as a torch module -------------------------------------------------------------------------------------------
 
@@ -400,7 +406,9 @@ class Transformer(InputModule, WithDimension):
             "do_lower_case": self.do_lower_case,
         }
         optional = ("processing_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion")
-        return config | {key: value for key in optional if (value := getattr(self, key)) not in (None, {})}
+        config |= {key: value for key in optional if (value := getattr(self, key)) not in (None, {})}
+        changed = self.pretrained.unsaved_overrides
+        return {**config, "config_kwargs": changed} if changed else config
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write config, weights and tokenizer; weights are always safetensors."""
@@ -423,19 +431,9 @@ class Transformer(InputModule, WithDimension):
         """Open the transformer of a model folder; the given settings win over the saved ones."""
         found = source.find(model_name_or_path, **hub_arguments(kwargs))
         folder = found.path(subfolder) if subfolder else found.folder
+        model_kwargs = with_base(model_kwargs, folder, kwargs)
         given = {"model_kwargs": model_kwargs, "processor_kwargs": processor_kwargs, "config_kwargs": config_kwargs}
         settings = constructor_arguments(
             read_saved(found, subfolder), given, kwargs.get("init_defaults") or {}, trust_remote_code
         )
         return cls(str(folder), backend=backend, **settings)
-
-
-def _unpacked(value: Any, real: Tensor) -> Any:
-    """Packed vectors of the N real places of a (B, T) mask -> (B, T, D), zero elsewhere; all else as it is."""
-    if isinstance(value, Projected):
-        value = value.whole()
-    if not isinstance(value, Packed):
-        return value
-    out = value.values.new_zeros(*real.shape, value.values.shape[-1])
-    out[real] = value.values
-    return out

@@ -5,11 +5,13 @@ Knows files and keys; builds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers.backend.native.heads import CLASSIFY, FEATURES, FILL, GENERATE
 from sentence_transformers.errors import ModelFileError
+from sentence_transformers.hub import adapters
 from sentence_transformers.hub.json_files import again, kind, read_json
 from sentence_transformers.hub.source import Source
 
@@ -105,6 +107,24 @@ def take_hub_arguments(*settings: dict[str, Any]) -> dict[str, Any]:
             if key in group:
                 hub[name] = group.pop(key)
     return hub
+
+
+def with_base(model_kwargs: dict[str, Any] | None, folder: Path, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a model; where its folder has an adapter, with those of ``how`` that say how its base is fetched,
+    under the names that the constructor takes."""
+    given = model_kwargs or {}
+    if not adapters.is_adapter(folder):
+        return given
+    return {**{key: how[name] for key, name in HUB_KEYS.items() if name in adapters.HOW and name in how}, **given}
+
+
+def width_of(whole: dict[str, Any], folder: Path) -> int:
+    """How wide the token embeddings are, by the config of a model. Raises: ValueError if it does not say."""
+    for config in (whole, whole.get("text_config") or {}, whole.get("vision_config") or {}):
+        for key in ("hidden_size", "dim", "d_model", "n_embd", "hidden_dim"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+    raise ValueError(f"The config of {folder} does not say how wide the token embeddings are.")
 
 
 def _check_kinds(saved: dict[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,3 +87,14 @@ class Projected:
                 highest = F.linear(tokens, self.weight[at]).amax(0)
                 row[at] = highest if self.bias is None else highest + self.bias[at]
         return out
+
+
+def at_places(value: Any, real: Tensor) -> Any:
+    """Packed vectors of the N real places of a (B, T) mask -> (B, T, D), zero elsewhere; all else as it is."""
+    if isinstance(value, Projected):
+        value = value.whole()
+    if not isinstance(value, Packed):
+        return value
+    out = value.values.new_zeros(*real.shape, value.values.shape[-1])
+    out[real] = value.values
+    return out

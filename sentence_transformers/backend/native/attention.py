@@ -59,21 +59,25 @@ class Masks:
         return visible & (distance >= 0) if self.spec.causal else visible
 
 
-def relative_position_bias(table: Tensor, length: int, max_distance: int = 128) -> Tensor:
-    """(heads, T, T) bias of T5 / MPNet: near distances have a bucket each, far ones share logarithmic buckets.
+def relative_position_bias(table: Tensor, length: int) -> Tensor:
+    """(heads, T, T) bias of T5 / MPNet. table: (buckets, heads)."""
+    return table[relative_buckets(length, len(table), table.device)].permute(2, 0, 1)
 
-    table: (buckets, heads). Source: Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.1.
+
+def relative_buckets(length: int, buckets: int, device: torch.device, max_distance: int = 128) -> Tensor:
+    """(T, T) rows of the table: near distances have a bucket each, far ones share logarithmic buckets.
+
+    Source: Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.1.
     """
-    place = torch.arange(length, device=table.device)
+    place = torch.arange(length, device=device)
     distance = place[:, None] - place[None, :]  # query minus key
-    half = len(table) // 2
+    half = buckets // 2
     exact = half // 2
     near = distance.abs()
     far = (
         exact + (torch.log(near.clamp(min=1).float() / exact) / math.log(max_distance / exact) * (half - exact)).long()
     )
-    bucket = torch.where(near < exact, near, far.clamp(max=half - 1)) + (distance < 0) * half
-    return table[bucket].permute(2, 0, 1)
+    return torch.where(near < exact, near, far.clamp(max=half - 1)) + (distance < 0) * half
 
 
 def rotations(thetas: Sequence[float], positions: Tensor, head_width: int, dtype: torch.dtype) -> dict[float, Rotation]:

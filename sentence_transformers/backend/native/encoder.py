@@ -67,7 +67,7 @@ def _embed(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor:
     """Sum of the embedding tables, normed and widened where the family does so: (N, width), a fresh tensor."""
     x = F.embedding(tokens.ids, weights.words)
     if weights.positions is not None:
-        x += F.embedding(_positions(spec, tokens), weights.positions)
+        x += F.embedding(position_rows(spec, tokens), weights.positions)
     if weights.types is not None:
         x += weights.types[0] if tokens.type_ids is None else F.embedding(tokens.type_ids, weights.types)
     x = _norm(spec, x, weights.embedding_norm)
@@ -76,7 +76,7 @@ def _embed(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor:
     return x
 
 
-def _positions(spec: Spec, tokens: TokenIds) -> Tensor:
+def position_rows(spec: Spec, tokens: TokenIds) -> Tensor:
     """(N,) rows of the position table."""
     longest = max(tokens.lengths, default=0)
     if spec.position_limit is not None and longest > spec.position_limit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sentence_transformers.backend.native import encoder, logits, weights
 from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
 from sentence_transformers.backend.native.heads import FEATURES
+from sentence_transformers.backend.native.training import LiveEncoder
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.ops.projected import Projected
@@ -20,6 +21,8 @@ from sentence_transformers.ops.screen import Screen, is_worthwhile
 from sentence_transformers.ops.tokens import TokenIds
 
 WIDE = 8192  # rows of an output matrix above which a look in half precision pays
+HARMLESS = ("transformers.utils.output_capturing", "transformers.modeling_utils")
+"""Where hooks are from that collect what is not asked for here, or ask for gradients of the word embeddings."""
 LIBRARIES = ("transformers.", "torch.")  # whose modules compute what the config says; anybody else's may not
 
 
@@ -119,6 +122,8 @@ class Adopted:
         self._lock = threading.Lock()
         self._seen: tuple[Any, ...] | None = None
         self._network: NativeNetwork | None = None
+        self._seen_live: tuple[Any, ...] | None = None
+        self._live: LiveEncoder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has parameters of its own, so its engine is made anew; locks cannot be copied."""
@@ -136,6 +141,15 @@ class Adopted:
                 self._seen = fingerprint(self.model)
             return self._network
 
+    def live(self) -> LiveEncoder | None:
+        """The modules of the model in the order of the table of families, to be trained; None as for ``current``."""
+        with self._lock:
+            seen = structure(self.model)
+            if self._seen_live != seen:
+                self._live = _in_order(self.model, self.task) if self._is_as_made() else None
+                self._seen_live = seen
+            return self._live
+
     def _is_as_made(self) -> bool:
         """Whether every module is one of the model as it was made, and of the libraries."""
         return all(
@@ -148,12 +162,39 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     """Changes when a parameter is replaced, moved or cast, or a module added, removed, replaced, hooked or patched."""
     parameters = tuple((name, p.data_ptr(), p.dtype, p.shape) for name, p in model.named_parameters())
     modules = list(model.named_modules())
-    touched = tuple(
-        name
-        for name, module in modules
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    )
-    return parameters, touched, tuple((name, type(module)) for name, module in modules)
+    return parameters, _touched(modules), tuple((name, type(module)) for name, module in modules)
+
+
+def structure(model: nn.Module) -> tuple[Any, ...]:
+    """Changes with the modules of a model, the shapes of its parameters, and when a module is hooked or patched."""
+    parameters = tuple((name, p.shape) for name, p in model.named_parameters())
+    modules = list(model.named_modules())
+    backward = tuple(name for name, module in modules if module._backward_hooks or module._backward_pre_hooks)
+    return parameters, _touched(modules), backward, tuple(map(id, (module for _, module in modules)))
+
+
+def _touched(modules: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    return tuple(name for name, module in modules if _is_hooked(module) or "forward" in vars(module))
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(getattr(hook, "__module__", None) not in HARMLESS for hook in hooks)
+
+
+def _in_order(model: nn.Module, task: str) -> LiveEncoder | None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    _, touched, backward, _ = structure(model)
+    if touched or backward or not all(p.is_floating_point() for p in parameters.values()):
+        return None
+    try:
+        spec = read_spec(model.config.to_dict(), task)  # type: ignore[operator, union-attr]
+        unused = weights.unused(spec, parameters, Path(type(model).__name__))
+    except (Unsupported, ModelFileError):
+        return None
+    if any(map(weights.matters, unused)):
+        return None
+    return LiveEncoder(spec, model, weights.prefix_of(spec.names, parameters))
 
 
 def _adopt(model: nn.Module, task: str) -> NativeNetwork | None:

@@ -114,6 +114,24 @@ def adopt(spec: Spec, parameters: Mapping[str, torch.nn.Parameter], path: Path) 
     return weights, unused
 
 
+def unused(spec: Spec, parameters: Mapping[str, Tensor], path: Path) -> set[str]:
+    """The names of the parameters of a live model that the weights of a spec do not use. Copies nothing.
+
+    Raises: as ``from_state``.
+    """
+    names = _plain_names(parameters, spec.names)
+    reader = _Reader(
+        spec, {plain: torch.empty_like(parameters[name], device="meta") for plain, name in names.items()}, path
+    )
+    reader.read()
+    return {name for plain, name in names.items() if plain not in reader.used}
+
+
+def prefix_of(names: Names, state: Mapping[str, Any]) -> str:
+    """What a model with a task head puts before the names of the encoder's tensors."""
+    return next((prefix for prefix in names.prefixes if f"{prefix}{names.words}.weight" in state), "")
+
+
 def matters(name: str) -> bool:
     """Whether some output may depend on a parameter that the weights here do not use."""
     return "pooler." not in name
@@ -139,9 +157,7 @@ def convert(weights: T, change: Callable[[Tensor], Tensor]) -> T:
 
 def _plain_names(state: Mapping[str, Any], names: Names) -> dict[str, str]:
     """Tensor names without the prefix of a task head, and with the names of today -> the names they have."""
-    words = names.words + ".weight"
-    prefix = next((p for p in names.prefixes if p + words in state), "")
-    plain = {}
+    prefix, plain = prefix_of(names, state), {}
     for key in state:
         name = key[len(prefix) :] if key.startswith(prefix) else key
         plain[name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")] = key

@@ -1,133 +1,88 @@
-"""What a model card says about a model, and the card made from it. Knows a model only by its public properties."""
+"""What is particular about the cards of each family of encoders."""
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from string import Template
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from .base import ModelCardData as ModelCardData
 
-@dataclass
-class ModelCardData:
-    """The facts of a model card.
+if TYPE_CHECKING:
+    from .datasets import Rows
 
-    Args:
-        language: codes such as "en". license: as the Hub spells it. model_name: the title.
-        model_id: "user/name", used in the example. train_datasets, eval_datasets: names or dicts with "name" and "id".
-        task_name: what the model is for. tags: for the Hub's search. generate_widget_examples: kept for compatibility.
-    """
-
-    language: str | list[str] | None = field(default_factory=list)
-    license: str | None = None
-    model_name: str | None = None
-    model_id: str | None = None
-    train_datasets: list[Any] = field(default_factory=list)
-    eval_datasets: list[Any] = field(default_factory=list)
-    task_name: str = ""
-    tags: list[str] = field(default_factory=list)
-    local_files_only: bool = False
-    generate_widget_examples: bool = True
-    pipeline_tag: str = "sentence-similarity"
-    library_name: str = "sentence-transformers"
-
-    family: ClassVar[str]
-    """Name of the encoder's class."""
-    sentence: ClassVar[str]
-    """What it does with what, up to "for <task>"."""
-    example: ClassVar[str]
-    """Lines of code behind the one that makes ``model``."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.language, str):
-            self.language = [self.language]
-        self._model: Any = None
-
-    def register_model(self, model: Any) -> None:
-        """Take the model that the card is about."""
-        self._model = model
-
-    def set_model_id(self, model_id: str) -> None:
-        """Set the name the example code uses."""
-        self.model_id = model_id
-
-    def set_language(self, language: str | list[str]) -> None:
-        """Set the language codes."""
-        self.language = [language] if isinstance(language, str) else list(language)
-
-    def set_license(self, license: str) -> None:
-        """Set the licence."""
-        self.license = license
-
-    def add_tags(self, *tags: str) -> None:
-        """Add tags that are not there yet."""
-        self.tags.extend(tag for tag in tags if tag not in self.tags)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The metadata block of the card."""
-        names = ("language", "license", "tags", "pipeline_tag", "library_name")
-        return {name: value for name in names if (value := getattr(self, name))}
-
-    def tags_of(self, model: Any) -> list[str]:
-        """Further tags, by what the model is made of."""
-        return []
-
-    def render(self, model: Any) -> str:
-        """The whole card as Markdown. A card that came with an unchanged model is kept as it is."""
-        if model._model_card_text:
-            return str(model._model_card_text)
-        tags = list(dict.fromkeys([*self.tags, *self.tags_of(model)]))
-        block = {**self.to_dict(), **({"tags": tags} if tags else {})}
-        metadata = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in block.items())
-        template = Template(resources.files(__package__).joinpath("template.md").read_text(encoding="utf-8"))
-        return template.substitute(
-            metadata=metadata,
-            title=self.model_name or self.model_id or self.family,
-            sentence=self.sentence,
-            task=self.task_name,
-            facts="\n".join(f"| {name} | {_cell(value)} |" for name, value in self.facts(model).items()),
-            family=self.family,
-            model_id=self.model_id or model._model_card_model_id_placeholder,
-            example=self.example,
-            modules=repr(model),
-        )
-
-    def facts(self, model: Any) -> dict[str, Any]:
-        """What the table of the card says about the model."""
-        limit = model.max_seq_length
-        return {
-            "longest input": "unlimited" if limit in (None, math.inf) else f"{limit} tokens",
-            "prompts": f"`{json.dumps(model.prompts, ensure_ascii=False)}`",
-        }
-
-
-def _cell(value: Any) -> str:
-    """A value in a row of a table, where a bar would end it."""
-    return str(value).replace("|", "\\|")
+SIMILARITIES = {
+    "cosine": "Cosine Similarity",
+    "dot": "Dot Product",
+    "euclidean": "Euclidean Distance",
+    "manhattan": "Manhattan Distance",
+    "maxsim": "MaxSim",
+}
 
 
 class _Embeddings(ModelCardData):
-    def facts(self, model: Any) -> dict[str, Any]:
-        width = {"vector width": model.get_embedding_dimension()}
-        return {**width, **super().facts(model), "similarity": model.similarity_fn_name}
+    def facts(self, model: Any) -> dict[str, str]:
+        width = model.get_embedding_dimension()
+        found = {**super().facts(model), "Output Dimensionality": "unknown" if width is None else f"{width} dimensions"}
+        name = model.similarity_fn_name
+        return {**found, "Similarity Function": SIMILARITIES.get(name, name)}
+
+    def is_retrieval(self, model: Any) -> bool:
+        """Whether queries and documents are encoded apart: by prompts, routes, or what the model was trained on."""
+        if self.ir_model is not None:
+            return self.ir_model
+        routes = (getattr(part, "sub_modules", ()) for part in model if type(part).__name__ == "Router")
+        return any(model.prompts.get(name) for name in ("query", "document")) or any("query" in one for one in routes)
+
+    def usage_of(self, model: Any) -> str:
+        from . import usage
+
+        texts = self.usage_examples[0] if self.usage_examples else None
+        if self.is_retrieval(model):
+            return usage.search_code(self.opening(model), model, self._search_texts(texts))
+        return usage.embedding_code(self.opening(model), model, self._compared_texts(texts))
+
+    def _search_texts(self, texts: Sequence[str] | None) -> Sequence[str] | None:
+        """A query and documents: those of its row, else the second texts of all rows."""
+        if texts is None or len(texts) < 2:
+            return None
+        return [texts[0], *dict.fromkeys([*texts[1:], *(row[1] for row in self.usage_examples[1:])])][:4]
+
+    def _compared_texts(self, texts: Sequence[str] | None) -> Sequence[str] | None:
+        if texts is None:
+            return None
+        found = list(dict.fromkeys([*texts, *(text for row in self.usage_examples[1:] for text in row)]))
+        return found[:3] if len(found) >= 3 else None
 
 
 @dataclass
 class SentenceTransformerModelCardData(_Embeddings):
     """The facts of the model card of a ``SentenceTransformer``. Args: see ``ModelCardData``."""
 
-    task_name: str = "semantic textual similarity, semantic search, paraphrase mining, clustering, and more"
+    task_name: str | None = (
+        "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
+    )
     tags: list[str] = field(
         default_factory=lambda: ["sentence-transformers", "sentence-similarity", "feature-extraction", "dense"]
     )
     family: ClassVar[str] = "SentenceTransformer"
-    sentence: ClassVar[str] = "it maps texts to dense vectors"
-    example: ClassVar[str] = (
-        'embeddings = model.encode(["The weather is lovely today.", "It\'s so sunny outside!"])\n'
-        "print(embeddings.shape)\nprint(model.similarity(embeddings, embeddings))"
-    )
+    docs: ClassVar[str] = "sentence_transformer"
+    default_pipeline: ClassVar[str] = "sentence-similarity"
+
+    def kind(self, model: Any) -> str:
+        """The kind of the model, in words."""
+        return "Sentence Transformer"
+
+    def sentence_of(self, model: Any) -> str:
+        """What the model does with what, up to "for <task>"."""
+        width = model.get_embedding_dimension()
+        return f"it maps {self.inputs_in_words(model)} to dense vectors{'' if width is None else f' of width {width}'}"
+
+    def widgets_of(self, found: Sequence[Rows]) -> list[dict[str, Any]]:
+        """A source, and sentences that are compared with it."""
+        from . import widgets
+
+        return widgets.compared(found)
 
 
 SPARSE_TAGS = {
@@ -137,25 +92,35 @@ SPARSE_TAGS = {
     "SparseAutoEncoder": "csr",
 }
 """Class of a module -> what the Hub calls models that have one."""
+SPARSE_KINDS = {"asymmetric": "Asymmetric", "inference-free": "Inference-free", "splade": "SPLADE", "csr": "CSR"}
 
 
 @dataclass
 class SparseEncoderModelCardData(_Embeddings):
     """The facts of the model card of a ``SparseEncoder``. Args: see ``ModelCardData``."""
 
-    task_name: str = "semantic search and sparse retrieval"
+    task_name: str | None = "semantic search and sparse retrieval"
     tags: list[str] = field(default_factory=lambda: ["sentence-transformers", "sparse-encoder", "sparse"])
-    pipeline_tag: str = "feature-extraction"
     family: ClassVar[str] = "SparseEncoder"
-    sentence: ClassVar[str] = "it maps texts to sparse vectors"
-    example: ClassVar[str] = (
-        'embeddings = model.encode(["The weather is lovely today.", "It\'s so sunny outside!"])\n'
-        "print(embeddings.shape)\nprint(model.decode(embeddings, top_k=5))"
-    )
+    family_tag: ClassVar[str] = "sparse-encoder"
+    docs: ClassVar[str] = "sparse_encoder"
+
+    def kind(self, model: Any) -> str:
+        """The kind of the model, in words."""
+        return " ".join([*(SPARSE_KINDS[tag] for tag in self.tags_of(model)), "Sparse Encoder"])
+
+    def default_name(self, model: Any) -> str:
+        """What a model without a name is called."""
+        return self.kind(model)
+
+    def sentence_of(self, model: Any) -> str:
+        """What the model does with what, up to "for <task>"."""
+        width = model.get_embedding_dimension()
+        return f"it maps {self.inputs_in_words(model)} to sparse vectors{'' if width is None else f' of width {width}'}"
 
     def tags_of(self, model: Any) -> list[str]:
         """Further tags, by what the model is made of."""
-        parts = {type(part).__name__ for part in (*model, *model.parts())}
+        parts = set() if model is None else {type(part).__name__ for part in (*model, *model.parts())}
         return [tag for name, tag in SPARSE_TAGS.items() if name in parts]
 
 
@@ -163,34 +128,92 @@ class SparseEncoderModelCardData(_Embeddings):
 class MultiVectorEncoderModelCardData(_Embeddings):
     """The facts of the model card of a ``MultiVectorEncoder``. Args: see ``ModelCardData``."""
 
-    task_name: str = "semantic search with late interaction"
+    task_name: str | None = "semantic search with late interaction"
     tags: list[str] = field(
         default_factory=lambda: ["sentence-transformers", "multi-vector", "colbert", "late-interaction"]
     )
-    pipeline_tag: str = "feature-extraction"
     family: ClassVar[str] = "MultiVectorEncoder"
-    sentence: ClassVar[str] = "it maps every token of a text to a vector"
-    example: ClassVar[str] = (
-        'queries = model.encode_query(["What is the capital of France?"])\n'
-        'documents = model.encode_document(["Paris is the capital of France.", "Berlin is in Germany."])\n'
-        "print(model.similarity(queries, documents))"
-    )
+    family_tag: ClassVar[str] = "multi-vector"
+    docs: ClassVar[str] = "multi_vector_encoder"
+
+    def kind(self, model: Any) -> str:
+        """The kind of the model, in words."""
+        return "Multi-Vector Encoder"
+
+    def default_name(self, model: Any) -> str:
+        """What a model without a name is called."""
+        return self.kind(model)
+
+    def sentence_of(self, model: Any) -> str:
+        """What the model does with what, up to "for <task>"."""
+        width = model.get_embedding_dimension()
+        of = "" if width is None else f" of width {width}"
+        return f"it maps every token of {self.inputs_in_words(model)} to a vector{of}"
+
+    def facts(self, model: Any) -> dict[str, str]:
+        """What the list of the card says about the model."""
+        first_part = model[0]
+        lengths = {name: getattr(first_part, f"{name}_length", None) for name in ("query", "document")}
+        if lengths["query"] is None:  # queries may be filled up to a length of their own
+            lengths["query"] = (getattr(first_part, "query_expansion", None) or {}).get("length")
+        found = super().facts(model)
+        first = {"Maximum Sequence Length": found.pop("Maximum Sequence Length")}
+        own = {f"{name.capitalize()} Length": f"{size} tokens" for name, size in lengths.items() if size is not None}
+        return {**first, **own, **found}
+
+    def usage_of(self, model: Any) -> str:
+        from . import usage
+
+        texts = self._search_texts(self.usage_examples[0] if self.usage_examples else None)
+        return usage.search_code(self.opening(model), model, texts, "[tuple(one.shape) for one in {}]")
 
 
 @dataclass
 class CrossEncoderModelCardData(ModelCardData):
-    """The facts of the model card of a ``CrossEncoder``. Args: see ``ModelCardData``."""
+    """The facts of the model card of a ``CrossEncoder``. Args: see ``ModelCardData``.
 
-    task_name: str = "text reranking and semantic search"
+    Task and pipeline depend on whether the model scores pairs, with one label, or sorts them into classes.
+    """
+
     tags: list[str] = field(default_factory=lambda: ["sentence-transformers", "cross-encoder", "reranker"])
-    pipeline_tag: str = "text-ranking"
     family: ClassVar[str] = "CrossEncoder"
-    sentence: ClassVar[str] = "it reads two texts together and scores the pair"
-    example: ClassVar[str] = (
-        'scores = model.predict([("How many people live in Berlin?", "Berlin had 3,520,031 inhabitants in 2013.")])\n'
-        "print(scores)"
-    )
+    family_tag: ClassVar[str] = "cross-encoder"
+    docs: ClassVar[str] = "cross_encoder"
 
-    def facts(self, model: Any) -> dict[str, Any]:
-        """What the table of the card says about the model."""
-        return {"labels": model.num_labels, **super().facts(model)}
+    def kind(self, model: Any) -> str:
+        """The kind of the model, in words."""
+        return "Cross Encoder"
+
+    def sentence_of(self, model: Any) -> str:
+        """What the model does with what, up to "for <task>"."""
+        what = "scores the pair" if model.num_labels == 1 else f"gives the pair {model.num_labels} scores, one a class"
+        return f"it reads two {self.inputs_in_words(model)} together and {what}"
+
+    def task_of(self, model: Any) -> str:
+        """What the model is for."""
+        return self.task_name or self._by_labels(
+            model, "text reranking and semantic search", "text pair classification"
+        )
+
+    def pipeline_of(self, model: Any) -> str:
+        """What the Hub calls the task."""
+        return self.pipeline_tag or self._by_labels(model, "text-ranking", "text-classification")
+
+    def facts(self, model: Any) -> dict[str, str]:
+        """What the list of the card says about the model."""
+        count = model.num_labels
+        return {**super().facts(model), "Number of Output Labels": f"{count} label{'' if count == 1 else 's'}"}
+
+    def widgets_of(self, found: Sequence[Rows]) -> list[dict[str, Any]]:
+        """None: the Hub has no widget for pairs."""
+        return []
+
+    def usage_of(self, model: Any) -> str:
+        """The example code."""
+        from . import usage
+
+        return usage.pair_code(self.opening(model), model, self.usage_examples)
+
+    @staticmethod
+    def _by_labels(model: Any, scored: str, sorted_: str) -> str:
+        return scored if model is None or model.num_labels == 1 else sorted_

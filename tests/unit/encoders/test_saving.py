@@ -337,7 +337,7 @@ def test_a_failed_first_save_leaves_no_folder(bert_folder: Path, tmp_path: Path)
 def test_the_card_has_metadata_and_an_example(saved: Path) -> None:
     card = (saved / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\n")
-    assert 'pipeline_tag: "sentence-similarity"' in card
+    assert "\npipeline_tag: sentence-similarity\n" in card
     assert 'SentenceTransformer("sentence_transformers_model_id")' in card
 
 
@@ -355,7 +355,7 @@ def test_the_facts_of_the_caller_are_in_the_card(bert_folder: Path, tmp_path: Pa
     card = SentenceTransformerModelCardData(language="nl", license="mit", model_name="Mijn model", tags=["mine"])
     opened(bert_folder, model_card_data=card).save(str(tmp_path))
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert all(part in text for part in ('"nl"', '"mit"', "# Mijn model", '"mine"'))
+    assert all(part in text for part in ("\n- nl\n", "\nlicense: mit\n", "# Mijn model", "\n- mine\n"))
 
 
 def test_the_card_that_came_with_a_model_is_kept(bert_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from sentence_transformers.cards.data import CrossEncoderModelCardData
 from sentence_transformers.encoders import activations, legacy
 from sentence_transformers.encoders.activations import Activation
 from sentence_transformers.encoders.encoder import Encoder
-from sentence_transformers.encoders.loading import architectures, bare_transformer
+from sentence_transformers.encoders.loading import architectures, bare_transformer, network_folder
 from sentence_transformers.encoders.pairs import is_one_pair, is_one_query, pairs_of, queries_and_documents
 from sentence_transformers.encoders.signatures import arguments_and_those_of
 from sentence_transformers.errors import one_of, positive
@@ -80,7 +81,7 @@ class CrossEncoder(Encoder):
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """A classification head; or for a causal language model the difference of its logits of "yes" and "no"."""
-        names = architectures(folder)
+        names = architectures(network_folder(folder, settings))
         if names and names[0].endswith("ForCausalLM"):
             transformer = bare_transformer(folder, settings, GENERATE)
             return [transformer, LogitScore.of_words(transformer, "yes", "no")]
@@ -162,13 +163,7 @@ class CrossEncoder(Encoder):
         )
         activation = self.activation_fn if activation_fn is None else activations.checked(activation_fn)
         one_label = self.num_labels == 1
-
-        def finish(features: Features) -> Tensor:
-            scores: Tensor = features["scores"]
-            scores = activation(scores.float() if scores.dtype in NARROW else scores)
-            scores = scores.squeeze(-1) if one_label and scores.dim() > 1 else scores
-            return torch.softmax(scores, dim=1) if apply_softmax and scores.dim() > 1 else scores
-
+        finish = partial(_scores, activation=activation, one_label=one_label, apply_softmax=apply_softmax)
         as_array = convert_to_numpy and not convert_to_tensor
         matrix = Matrix(len(request.inputs), torch.device("cpu") if as_array else None, widen=as_array)
         run(self, request, finish, matrix)
@@ -341,3 +336,11 @@ def _ranked(
         for item in found:
             item["text"] = documents[item["corpus_id"]]
     return found
+
+
+def _scores(features: Features, activation: Activation, one_label: bool, apply_softmax: bool | None) -> Tensor:
+    """(B,) or (B, labels) of a batch."""
+    scores: Tensor = features["scores"]
+    scores = activation(scores.float() if scores.dtype in NARROW else scores)
+    scores = scores.squeeze(-1) if one_label and scores.dim() > 1 else scores
+    return torch.softmax(scores, dim=1) if apply_softmax and scores.dim() > 1 else scores

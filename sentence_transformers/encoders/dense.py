@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, OnTruncate, Precision
 from sentence_transformers.cards.data import SentenceTransformerModelCardData
 from sentence_transformers.encoders.embedding import EmbeddingEncoder
@@ -85,6 +87,10 @@ class SentenceTransformer(EmbeddingEncoder):
     def _config_to_save(self) -> dict[str, Any]:
         config = {**super()._config_to_save(), "similarity_fn_name": self.similarity_fn_name}
         return config if self.truncate_dim is None else {**config, "truncate_dim": self.truncate_dim}
+
+    fit: Any = Late("training.legacy.fit:fit")
+    old_fit: Any = Late("training.legacy.fit:old_fit")
+    smart_batching_collate: Any = Late("training.legacy.fit:smart_batching_collate")
 
     # --- encoding ----------------------------------------------------------------------------------------------------
 
@@ -167,13 +173,8 @@ class SentenceTransformer(EmbeddingEncoder):
 
     def _encode_matrix(self, request: Request, width: int | None, normalise: bool, as_array: bool) -> Tensor:
         """(n, D) float tensor; on the CPU if it is to become an array."""
-
-        def finish(features: Features) -> Tensor:
-            vectors: Tensor = features["sentence_embedding"][..., :width]
-            return F.normalize(vectors, dim=-1) if normalise else vectors
-
         matrix = Matrix(len(request.inputs), torch.device("cpu") if as_array else None, widen=as_array)
-        run(self, request, finish, matrix)
+        run(self, request, partial(_vectors, width=width, normalise=normalise), matrix)
         if matrix.values is None:  # no inputs
             return torch.tensor(
                 [], dtype=torch.float64 if as_array else torch.float32, device=None if as_array else self.device
@@ -230,6 +231,12 @@ class SentenceTransformer(EmbeddingEncoder):
             "SentenceTransformer.load(path) is now SentenceTransformer(path).", DeprecationWarning, stacklevel=2
         )
         return SentenceTransformer(input_path)
+
+
+def _vectors(features: Features, width: int | None, normalise: bool) -> Tensor:
+    """(B, D) of a batch."""
+    vectors: Tensor = features["sentence_embedding"][..., :width]
+    return F.normalize(vectors, dim=-1) if normalise else vectors
 
 
 def _token_rows(features: Features) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.encoders import calls, loading
+from sentence_transformers.encoders.adapters import PeftAdapterMixin
 from sentence_transformers.encoders.saving import Saving
 from sentence_transformers.errors import one_of
 from sentence_transformers.inference.layout import accepts_packed, padded
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 HALF = (torch.float16, torch.bfloat16)
 
 
-class Encoder(Saving, nn.Sequential):
+class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
     """A model made of modules that hand on one features dict.
 
     Args:
@@ -61,6 +62,7 @@ class Encoder(Saving, nn.Sequential):
     _no_split_modules: ClassVar[list[str]] = []  # these two are read by transformers' Trainer and by accelerate
     _keys_to_ignore_on_save: ClassVar[list[str]] = []
     is_hpu_graph_enabled: bool = False
+    _origin: tuple[str, str | None] | None = None  # name and commit on the Hub
 
     def __init__(
         self,
@@ -109,6 +111,8 @@ class Encoder(Saving, nn.Sequential):
         self._settle(device, explicit_dtype=_asks_for_dtype(model_kwargs))
         self.model_card_data = model_card_data or self.model_card_data_class()
         self.model_card_data.register_model(self)
+        if self._origin is not None:
+            self.model_card_data.came_from(*self._origin)
         for module in self:
             if isinstance(module, Module):
                 module.on_model_ready(self)
@@ -137,6 +141,7 @@ class Encoder(Saving, nn.Sequential):
         self._take_config(loaded.config)
         self.module_kwargs = loaded.module_kwargs
         self._model_card_text = loaded.card
+        self._origin = loaded.origin
         return loaded.modules
 
     def _name_modules(
@@ -314,8 +319,8 @@ class Encoder(Saving, nn.Sequential):
 
     @property
     def transformers_model(self) -> Any:
-        """The first transformers model in the chain (built if need be), or None."""
-        for module in self._modules.values():
+        """The first transformers model in the chain or in a route of it (built if need be), or None."""
+        for module in self.parts():
             if isinstance(module, Transformer):
                 return module.auto_model
             if type(module).__module__.startswith("transformers."):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,11 +17,11 @@ from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.cards.data import MultiVectorEncoderModelCardData
 from sentence_transformers.encoders import colbert
 from sentence_transformers.encoders.embedding import EmbeddingEncoder
-from sentence_transformers.encoders.loading import bare_transformer
+from sentence_transformers.encoders.loading import bare_transformer, network_folder
 from sentence_transformers.encoders.padded import PaddedInputs, feature_rows
 from sentence_transformers.encoders.roles import encode_document, encode_query
 from sentence_transformers.inference.collect import Rows
-from sentence_transformers.inference.run import Request, run
+from sentence_transformers.inference.run import run
 from sentence_transformers.modules.late import MultiVectorMask
 from sentence_transformers.modules.token_pooling import BaseTokenPooling
 from sentence_transformers.modules.transformer import Transformer
@@ -60,7 +61,7 @@ class MultiVectorEncoder(EmbeddingEncoder):
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """Those of a Stanford ColBERT folder; for any other transformer an untrained projection to 128 dimensions."""
-        stanford = colbert.read_stanford(folder)
+        stanford = colbert.read_stanford(network_folder(folder, settings))
         if stanford is not None:
             for role, text in stanford.prompts.items():
                 if self.prompts.get(role) is None:
@@ -160,10 +161,11 @@ class MultiVectorEncoder(EmbeddingEncoder):
         self._warn_if_pooled_twice(token_pooling)
         # a rule that may not run in several threads at once waits for the end
         early = token_pooling if token_pooling is not None and token_pooling.threads_safe else None
-        run(self, request, lambda features: _vectors(features, normalize_embeddings, early, request), rows)
+        task = request.forward_kwargs["task"]
+        run(self, request, partial(_vectors, normalise=normalize_embeddings, pooling=early, task=task), rows)
         found = rows.values
         if token_pooling is not early and token_pooling is not None:
-            found = list(token_pooling.pool(found, task=request.forward_kwargs["task"]))
+            found = list(token_pooling.pool(found, task=task))
         found = [_array(row) for row in found] if convert_to_numpy else found
         if single:
             return found[0]
@@ -204,9 +206,7 @@ class MultiVectorEncoder(EmbeddingEncoder):
         return self._similarity_pairwise()(embeddings1, embeddings2, **kwargs)
 
 
-def _vectors(
-    features: Features, normalise: bool, pooling: BaseTokenPooling | None, request: Request
-) -> Sequence[Tensor]:
+def _vectors(features: Features, normalise: bool, pooling: BaseTokenPooling | None, task: str) -> Sequence[Tensor]:
     """One (t_i, D) tensor for every input of a batch."""
     values = features["token_embeddings"]
     rows = values.rows() if isinstance(values, Packed) else Padded(values, features["attention_mask"]).rows()
@@ -214,7 +214,7 @@ def _vectors(
         rows = [F.normalize(row, dim=-1) for row in rows]
     pooled: Sequence[Tensor] = rows
     if pooling is not None:
-        pooled = list(pooling.pool(rows, task=request.forward_kwargs["task"]))
+        pooled = list(pooling.pool(rows, task=task))
     with torch.inference_mode(False):  # ordinary tensors: the caller may use them with gradients
         return [row.clone() for row in pooled]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from sentence_transformers.hub.folder import staged
 from sentence_transformers.hub.push import push_folder
 from sentence_transformers.hub.source import load_file_path
 from sentence_transformers.modules.folders import save_part
+from sentence_transformers.ops.gather import get_rank
 
 CARD_FILE = "README.md"
 
@@ -50,13 +51,15 @@ class Saving(nn.Module):
     ) -> None:
         """Write the model to a folder, whole or not at all: a killed save leaves what was there before.
 
+        Of processes that compute together (``torch.distributed``) only the first one writes; so does transformers.
+
         Args:
             path: the folder; None does nothing. Other files in it are left alone.
             model_name: the name that the model card uses.
             create_model_card: write ``README.md``.
             safe_serialization: False writes the weights of modules after the first as pickles.
         """
-        if path is None:
+        if path is None or get_rank():
             return
         card = self._card(model_name, train_datasets) if create_model_card else None
         write(
@@ -66,6 +69,7 @@ class Saving(nn.Module):
             self._config_to_save(),
             card,
             safe_serialization,
+            self.model_card_data.write_assets,
         )
 
     def save_pretrained(
@@ -79,11 +83,18 @@ class Saving(nn.Module):
         """Another name of ``save``."""
         self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
 
+    def write_model_card(self, path: str | Path) -> None:
+        """Write the model card alone into a folder, which is made."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD_FILE).write_text(self._card(None, None), encoding="utf-8")
+        self.model_card_data.write_assets(folder)
+
     def _card(self, model_name: str | None, train_datasets: list[str] | None) -> str:
         if model_name:
             self.model_card_data.model_id = model_name
         if train_datasets:
-            self.model_card_data.add_tags(*train_datasets)
+            self.model_card_data.add_train_datasets(train_datasets)
         return str(self.model_card_data.render(self))
 
     def push_to_hub(
@@ -135,8 +146,9 @@ def write(
     config: dict[str, Any],
     card: str | None,
     safe_serialization: bool,
+    write_assets: Callable[[Path], None],
 ) -> None:
-    """Write all modules, ``modules.json``, the config and the card; the folder changes all at once."""
+    """Write all modules, ``modules.json``, the config, the card and its pictures; the folder changes all at once."""
     with staged(path) as folder:
         entries = [
             _save_module(folder, i, name, module, module_kwargs.get(name), safe_serialization)
@@ -146,6 +158,7 @@ def write(
         _write_json(folder / CONFIG_FILE, {"__version__": _versions(), **config})
         if card is not None:
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
+            write_assets(folder)
 
 
 def _save_module(

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.backend.native.heads import FILL
 from sentence_transformers.cards.data import SparseEncoderModelCardData
 from sentence_transformers.encoders.embedding import EmbeddingEncoder, width_of
-from sentence_transformers.encoders.loading import architectures, bare_transformer, numbered
+from sentence_transformers.encoders.loading import architectures, bare_transformer, network_folder, numbered
 from sentence_transformers.encoders.roles import encode_document, encode_query
 from sentence_transformers.encoders.signatures import arguments_and_those_of
 from sentence_transformers.errors import positive
@@ -63,7 +64,7 @@ class SparseEncoder(EmbeddingEncoder):
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """SPLADE for a masked language model, else an autoencoder (untrained) on the mean of the tokens."""
-        if any(name.endswith("ForMaskedLM") for name in architectures(folder)):
+        if any(name.endswith("ForMaskedLM") for name in architectures(network_folder(folder, settings))):
             return [bare_transformer(folder, settings, FILL), SpladePooling("max")]
         transformer = bare_transformer(folder, settings)
         width = transformer.get_embedding_dimension()
@@ -170,7 +171,7 @@ class SparseEncoder(EmbeddingEncoder):
             matrix = self._dense(request, active, place)
             return matrix[0] if single else matrix if convert_to_tensor else list(matrix)
         rows = SparseRows(len(request.inputs), place)
-        run(self, request, lambda features: _vectors(features, active), rows)
+        run(self, request, partial(_vectors, active=active), rows)
         if single or not convert_to_tensor:
             vectors = rows.rows()
             return vectors[0] if single else vectors
@@ -181,7 +182,7 @@ class SparseEncoder(EmbeddingEncoder):
 
     def _dense(self, request: Request, active: int | None, place: torch.device | None) -> Tensor:
         matrix = Matrix(len(request.inputs), place)
-        run(self, request, lambda features: _vectors(features, active), matrix)
+        run(self, request, partial(_vectors, active=active), matrix)
         return self._nothing(place) if matrix.values is None else matrix.values
 
     def _nothing(self, place: torch.device | None) -> Tensor:

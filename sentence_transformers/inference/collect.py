@@ -24,6 +24,9 @@ class Collector(Protocol):
     def repeat(self, sources: Ints, places: Ints) -> None:
         """The result of input ``places[k]`` is that of ``sources[k]``, which is already here."""
 
+    def pack(self, rows: Any) -> Any:
+        """The rows of a batch as another process sends them, for ``put`` here; it needs no collector of its own."""
+
 
 class Matrix:
     """Rows of equal width, in one tensor made when the first batch shows the width.
@@ -58,6 +61,11 @@ class Matrix:
         assert self.values is not None
         self.values[torch.from_numpy(places)] = self.values[torch.from_numpy(sources)]
 
+    @staticmethod
+    def pack(rows: Tensor) -> Tensor:
+        """Without what else is in their memory."""
+        return rows.detach().to("cpu", copy=True).contiguous()
+
 
 class Rows:
     """One object per input, in a list."""
@@ -73,6 +81,15 @@ class Rows:
         for source, place in zip(sources.tolist(), places.tolist(), strict=True):
             row = self.values[source]
             self.values[place] = row.clone() if isinstance(row, Tensor) else row
+
+    @staticmethod
+    def pack(rows: Any) -> Any:
+        """All tensors on the CPU."""
+        if isinstance(rows, Tensor):
+            return rows.detach().cpu()
+        if isinstance(rows, dict):
+            return {key: Rows.pack(value) for key, value in rows.items()}
+        return [Rows.pack(row) for row in rows] if isinstance(rows, (list, tuple)) else rows
 
 
 class SparseRows:
@@ -106,6 +123,11 @@ class SparseRows:
 
     def repeat(self, sources: Ints, places: Ints) -> None:
         self._sources[places] = self._sources[sources]
+
+    @staticmethod
+    def pack(rows: Tensor) -> Tensor:
+        """As sparse rows."""
+        return (to_coo(rows) if is_sparse(rows) else rows.to_sparse()).detach().cpu()
 
     def tensor(self) -> Tensor:
         """The result: (count, width), sparse COO, coalesced. The batches are given up for it."""

@@ -20,6 +20,7 @@ from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.inference.collect import Collector
 from sentence_transformers.inference.layout import threads_safe, to_device
 from sentence_transformers.inference.plan import BUDGET, Plan, token_budget
+from sentence_transformers.inference.share import Share, helper_of_thread
 from sentence_transformers.inference.workers import cpu_workers
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,16 @@ class Request:
     forward_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """count: inputs that were truncated. limit: to so many tokens; None where nothing was computed."""
+
+    count: int
+    limit: int | None
+
+
 def run(model: Model, request: Request, finish: Finish, collector: Collector) -> None:
-    """Send every input through the model.
+    """Send every input through the model; with a helper (``share.offered_to``), in several processes.
 
     Args:
         finish: the features of a batch -> its rows, as ``collector`` takes them. Runs on the compute thread.
@@ -78,18 +87,36 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
 
     Raises: ValueError if inputs are truncated and ``on_truncate`` is "error"; else whatever a module raises.
     """
+    helper = helper_of_thread()
+    if helper is None or not helper(model, request, finish, collector):
+        warn_of(request, compute(model, request, finish, collector))
+
+
+def compute(model: Model, request: Request, finish: Finish, collector: Collector, share: Share | None = None) -> Cut:
+    """``run`` in this process, and without the warning.
+
+    Args:
+        share: the part of this process; None: everything.
+    """
+    share = share or Share(0, 1, torch.get_num_threads())
     parallel = model.device.type == "cpu" and all(threads_safe(module) for module in model)
+    call = Call(model, request, finish, collector, parallel)
+    starts = range(0, len(request.inputs), WINDOW)
     truncated, limit = 0, None
     running: list[Running] = []  # the window being computed, and for a moment the one before
     with _progress_bar(request) as advance:
         try:
-            for start in range(0, len(request.inputs), WINDOW):
+            for place, start in enumerate(starts):
                 window = Window.of(request.inputs[start : start + WINDOW], start, distinct=parallel)
-                prepared = model.prepare(window.inputs, request.prompt, **request.prepare_kwargs)
-                truncated, limit = truncated + window.count(prepared.cut), prepared.limit
-                if truncated and request.on_truncate == "error":
-                    raise ValueError(_truncation(truncated, len(request.inputs), limit))
-                batches = _submit(model, request, finish, collector, window, prepared, parallel)
+                batches: list[Batch] = [Elsewhere(len(window.inputs))]
+                if share.has(place, len(starts)):
+                    prepared = model.prepare(window.inputs, request.prompt, **request.prepare_kwargs)
+                    limit = prepared.limit
+                    truncated += window.count(prepared.cut) if share.tells(place, len(starts)) else 0
+                    if truncated and request.on_truncate == "error":
+                        raise ValueError(_truncation(truncated, len(request.inputs), limit))
+                    plan = call.plan(prepared, share.threads)
+                    batches = call.submit(window, prepared, plan, share.batches(place, len(starts)))
                 running.append(Running(window, batches))
                 if len(running) == 2:
                     running.pop(0).finish(collector, advance)
@@ -98,8 +125,13 @@ def run(model: Model, request: Request, finish: Finish, collector: Collector) ->
         finally:
             for window_left in running:
                 window_left.cancel()
-    if truncated and request.on_truncate == "warn":
-        logger.warning(_truncation(truncated, len(request.inputs), limit))
+    return Cut(truncated, limit)
+
+
+def warn_of(request: Request, cut: Cut) -> None:
+    """Log how many inputs were truncated, unless the call wants otherwise."""
+    if cut.count and request.on_truncate == "warn":
+        logger.warning(_truncation(cut.count, len(request.inputs), cut.limit))
 
 
 @dataclass(frozen=True)
@@ -167,34 +199,55 @@ class Running:
             batch.cancel()
 
 
-def _submit(
-    model: Model,
-    request: Request,
-    finish: Finish,
-    collector: Collector,
-    window: Window,
-    prepared: Any,
-    parallel: bool,
-) -> list[Batch]:
-    """Start the batches of a window, or put them off where only the calling thread may compute."""
+@dataclass(frozen=True)
+class Call:
+    """What is the same for all windows of a call. parallel: several threads may compute batches at once."""
 
-    def step(rows: Ints) -> int:
-        with torch.inference_mode():
-            features = to_device(prepared.batch(rows), model.device)
-            collector.put(window.places[rows], finish(model(features, **request.forward_kwargs)))
-        return len(rows)
+    model: Model
+    request: Request
+    finish: Finish
+    collector: Collector
+    parallel: bool
 
-    if not parallel:
-        budget = BUDGET * torch.get_num_threads() if model.device.type == "cpu" else GPU_BUDGET
-        return [Later(step, rows, _all_cores) for rows in Plan.build(prepared.sizes, request.batch_size, budget)]
-    threads = torch.get_num_threads()
-    plan = Plan.build(prepared.sizes, request.batch_size, token_budget(int(prepared.sizes.sum()), threads))
-    if threads == 1:
-        return [Later(step, rows, nullcontext()) for rows in plan]
-    if len(plan) == 1:
-        return [Later(step, rows, _all_cores) for rows in plan]
-    workers = cpu_workers()
-    return [workers.submit(step, rows) for rows in plan]
+    def plan(self, prepared: Any, threads: int) -> list[Ints]:
+        """The numbers of the inputs of every batch of a window."""
+        if self.parallel:
+            budget = token_budget(int(prepared.sizes.sum()), threads)
+        else:
+            budget = BUDGET * threads if self.model.device.type == "cpu" else GPU_BUDGET
+        return list(Plan.build(prepared.sizes, self.request.batch_size, budget))
+
+    def submit(self, window: Window, prepared: Any, plan: list[Ints], here: slice) -> list[Batch]:
+        """Start the batches that are for here, or put them off where only the calling thread may compute."""
+
+        def step(rows: Ints) -> int:
+            with torch.inference_mode():
+                features = to_device(prepared.batch(rows), self.model.device)
+                found = self.finish(self.model(features, **self.request.forward_kwargs))
+                self.collector.put(window.places[rows], found)
+            return len(rows)
+
+        batches = plan[here]
+        elsewhere = Elsewhere(len(prepared.sizes) - sum(map(len, batches)))
+        if self.parallel and torch.get_num_threads() == 1:
+            return [elsewhere, *(Later(step, rows, nullcontext()) for rows in batches)]
+        if not self.parallel or len(plan) == 1:
+            return [elsewhere, *(Later(step, rows, _all_cores) for rows in batches)]
+        workers = cpu_workers()
+        return [elsewhere, *(workers.submit(step, rows) for rows in batches)]
+
+
+class Elsewhere:
+    """Inputs that another process computes meanwhile."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def result(self) -> int:
+        return self.count
+
+    def cancel(self) -> bool:
+        return True
 
 
 class Later:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _lock = threading.Lock()
 _workers: dict[tuple[int, int], Workers] = {}
@@ -47,3 +51,11 @@ def cpu_workers() -> Workers:
         if key not in _workers:
             _workers[key] = Workers(key[1])
         return _workers[key]
+
+
+def on_all_cores(step: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``step`` of each item, on one core each: no core waits for another, which other work may hold up."""
+    if len(items) <= 1 or torch.get_num_threads() == 1:
+        return [step(item) for item in items]
+    workers = cpu_workers()
+    return [done.result() for done in [workers.submit(step, item) for item in items]]

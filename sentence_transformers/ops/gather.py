@@ -84,6 +84,15 @@ def all_gather_padded(tensor: Tensor, mask: Tensor, with_grad: bool = False) -> 
     )
 
 
+def all_gather_objects(value: Any) -> list[Any]:
+    """What all processes have in place of ``value``, in the order of their ranks; it must be picklable."""
+    if not is_dist_initialized():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 class _Gather(torch.autograd.Function):
     """Gather; backwards, each process gets the sum of what all processes ask of its tensor."""
 

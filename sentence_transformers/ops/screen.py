@@ -123,13 +123,16 @@ class Screen:
 
 @dataclass(frozen=True)
 class Shortlist:
-    """For each of q rows some columns, ascending: of row i those from ``starts[i]`` to before ``starts[i + 1]``.
+    """For each of q rows some of n columns. Column after column: so the corpus is read once, and in order.
 
-    starts: (q + 1,) int64; columns: (m,) int64. open_rows: (u,) int64, for which nothing could be told: they have none.
+    starts: (n + 1,) int64: column j is listed for the rows from ``starts[j]`` to before ``starts[j + 1]``. columns,
+    rows: (m,) int64, of all pairs; rows ascend in each column. open_rows: (u,) int64, for which nothing could be told:
+    they have no pair.
     """
 
     starts: Array
     columns: Array
+    rows: Array
     open_rows: Array
 
 
@@ -144,8 +147,8 @@ class Shortlister:
         count = len(corpus.values)
         self.corpus = corpus
         self.sizes = (corpus.lengths.amax(), corpus.losses.amax())
-        self.products = torch.empty(rows, count, dtype=torch.bfloat16)
-        self.is_listed = np.empty((rows, count), dtype=bool)
+        self.products = torch.empty(count * rows, dtype=torch.bfloat16)
+        self.is_listed = np.empty(count * rows, dtype=bool)
 
     def __call__(self, queries: Rounded, limit: int) -> Shortlist:
         """The columns of ``queries @ corpus.T`` that may be among the ``limit`` largest of their row, or equal to them.
@@ -155,29 +158,28 @@ class Shortlister:
                 the best, have a list: a sixteenth of n is the most.
         """
         rows, count = len(queries.values), len(self.corpus.values)
-        products = torch.mm(queries.values, self.corpus.values.t(), out=self.products[:rows])
+        products = self.products[: count * rows].view(count, rows)
+        torch.mm(self.corpus.values, queries.values.t(), out=products)  # the other way round takes twice as long
         bits = products.view(torch.int16)  # positive numbers are in the order of their bits, and above negative ones
         groups = count // GROUP
-        highest = bits[:, : groups * GROUP].view(rows, GROUP, groups).amax(1).numpy()
+        highest = bits[: groups * GROUP].view(GROUP, groups, rows).amax(0).t().contiguous().numpy()
         # the ``limit`` best are at least as large as so many groups have: before rounding, as the next smaller number
         least = torch.from_numpy(np.partition(highest, groups - limit, axis=1)[:, groups - limit] - 1)
         slack = bound((queries.lengths, queries.losses), self.sizes, queries.values.shape[1])
         bar = least.view(torch.bfloat16).float() - 2 * slack  # not a number where no product is positive
         is_told = bar >= LEAST
         bar_bits = torch.where(is_told, (bar.view(torch.int32) >> 16).to(torch.int16), torch.iinfo(torch.int16).max)
-        is_listed = np.greater_equal(bits.numpy(), bar_bits.numpy()[:, None], out=self.is_listed[:rows])
-        places = np.flatnonzero(is_listed)
-        return _shortlist(places, is_told.numpy(), count)
+        is_listed = self.is_listed[: count * rows].reshape(count, rows)
+        np.greater_equal(bits.numpy(), bar_bits.numpy(), out=is_listed)
+        return _shortlist(np.flatnonzero(is_listed), is_told.numpy(), count)
 
 
 def _shortlist(places: Array, is_told: Array, count: int) -> Shortlist:
-    """From the places in rows of ``count`` columns; rows with very many of them become open."""
-    ends = np.searchsorted(places, np.arange(len(is_told) + 1) * count)
-    counts = np.diff(ends)
+    """From the places in ``count`` columns, one after the other; rows with very many of them become open."""
+    columns, rows = np.divmod(places, len(is_told))
+    counts = np.bincount(rows, minlength=len(is_told))
     is_open = ~is_told | (counts > count // GROUP)
     if (counts[is_open] > 0).any():
-        places = places[np.repeat(~is_open, counts)]
-        counts = np.where(is_open, 0, counts)
-        ends = np.concatenate([[0], counts.cumsum()])
-    columns = places - np.repeat(np.arange(len(is_told)) * count, counts)
-    return Shortlist(ends, columns, np.flatnonzero(is_open))
+        is_kept = ~is_open[rows]
+        columns, rows = columns[is_kept], rows[is_kept]
+    return Shortlist(np.searchsorted(columns, np.arange(count + 1)), columns, rows, np.flatnonzero(is_open))

@@ -165,10 +165,11 @@ def test_the_best_are_on_the_list_with_all_that_equal_them(
     last = scores.topk(limit).values[:, -1:]
     told = np.setdiff1d(np.arange(60), listed.open_rows)
     for row in told.tolist():
-        columns = listed.columns[listed.starts[row] : listed.starts[row + 1]]
+        columns = listed.columns[listed.rows == row]
         assert set((scores[row] >= last[row] - 1e-9).nonzero()[:, 0].tolist()) <= set(columns.tolist())
         assert (np.diff(columns) > 0).all()
-    assert (np.diff(listed.starts)[listed.open_rows] == 0).all()
+    assert not np.isin(listed.rows, listed.open_rows).any()
+    assert np.array_equal(np.repeat(np.arange(count), np.diff(listed.starts)), listed.columns)
     assert len(told) or make is not spread or limit > 20
 
 
@@ -185,7 +186,7 @@ def test_space_is_used_again_for_fewer_rows() -> None:
     look(Rounded.of(queries), 3)
     again, alone = look(Rounded.of(queries[:7]), 3), Shortlister(Rounded.of(corpus), 7)(Rounded.of(queries[:7]), 3)
     assert np.array_equal(again.columns, alone.columns)
-    assert np.array_equal(again.starts, alone.starts)
+    assert np.array_equal(again.rows, alone.rows)
 
 
 def test_nothing_is_told_of_rows_without_enough_positive_products() -> None:
@@ -195,7 +196,7 @@ def test_nothing_is_told_of_rows_without_enough_positive_products() -> None:
     listed = Shortlister(Rounded.of(corpus), 4)(Rounded.of(queries), 40)
     assert listed.open_rows.tolist() == [1, 2, 3]  # 2: all others are as good as the best, and very many
     assert listed.columns.tolist() == list(range(0, 1600, 33))
-    assert listed.starts.tolist() == [0, 49, 49, 49, 49]
+    assert listed.rows.tolist() == [0] * 49
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])

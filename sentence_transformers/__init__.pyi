@@ -16,17 +16,35 @@ from sentence_transformers.ops.quantize import quantize_embeddings as quantize_e
 from sentence_transformers.ops.similarity import SimilarityFunction as SimilarityFunction
 from sentence_transformers.search.mining import mine_hard_negatives as mine_hard_negatives
 from sentence_transformers.search.resolve import resolve_ids as resolve_ids
+from sentence_transformers.training.arguments import (
+    SentenceTransformerTrainingArguments as SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.training.dense import SentenceTransformerTrainer as SentenceTransformerTrainer
+from sentence_transformers.training.legacy.data import InputExample as InputExample
+from sentence_transformers.training.legacy.data import SentencesDataset as SentencesDataset
+from sentence_transformers.training.legacy.parallel_data import ParallelSentencesDataset as ParallelSentencesDataset
+from sentence_transformers.training.samplers import DefaultBatchSampler as DefaultBatchSampler
+from sentence_transformers.training.samplers import MultiDatasetDefaultBatchSampler as MultiDatasetDefaultBatchSampler
 
 __MODEL_HUB_ORGANIZATION__: str
 
 base: ModuleType
 cross_encoder: ModuleType
+data_collator: ModuleType
+datasets: ModuleType
+evaluation: ModuleType
+losses: ModuleType
 model_card: ModuleType
 models: ModuleType
 multi_vector_encoder: ModuleType
+peft_mixin: ModuleType
 quantization: ModuleType
+readers: ModuleType
+sampler: ModuleType
 sentence_transformer: ModuleType
 sparse_encoder: ModuleType
 stores: ModuleType
 similarity_functions: ModuleType
+trainer: ModuleType
+training_args: ModuleType
 util: ModuleType

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import MethodType, ModuleType
 
 from sentence_transformers._public import ALIASES, DEPRECATED, NAMES, ROOT
 
@@ -23,6 +23,20 @@ def resolve(target: str) -> object:
     with _without_collector():
         found = import_module(_absolute(module))
     return getattr(found, name) if name else found
+
+
+class Late:
+    """A method whose function is in a file above the file of its class; it is imported when it is first asked for.
+
+    Imports go down only, and yet ``model.fit`` has to be there. The function's first argument is the object.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __get__(self, instance: object, owner: type) -> object:
+        function = resolve(self.target)
+        return function if instance is None else MethodType(function, instance)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -94,7 +108,7 @@ class Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not _is_ours(fullname):
+        if not _is_ours(fullname) and not _is_file_of_other_name(fullname, path):
             return None
         home = canonical(fullname)
         if home != fullname:
@@ -172,6 +186,16 @@ def _is_ours(path: str) -> bool:
     parent, _, leaf = path.rpartition(".")
     home = canonical(parent)
     return home != parent and _is_ours(f"{home}.{leaf}")
+
+
+def _is_file_of_other_name(path: str, places: Sequence[str] | None) -> bool:
+    """Whether ``path`` is a file in a package of ours, called by another name of the package.
+
+    Python would find the file by itself, and run it a second time under that name.
+    """
+    parent, _, leaf = path.rpartition(".")
+    home = canonical(parent)
+    return home != parent and PathFinder.find_spec(f"{home}.{leaf}", places) is not None
 
 
 def _warn(old: str, new: str) -> None:

@@ -5,6 +5,19 @@ One row adds a name. A target is ``"package.module:Name"`` below ``sentence_tran
 
 from __future__ import annotations
 
+from sentence_transformers._public_training import (
+    BASE_EVALUATORS,
+    BASE_TRAINING,
+    DATASETS,
+    DENSE_TRAINING,
+    EVALUATORS,
+    LATER_LOSSES,
+    LOSS_DATA,
+    LOSSES,
+    READERS,
+    SAMPLERS,
+)
+
 ROOT = "sentence_transformers"
 
 
@@ -185,9 +198,19 @@ def _classes(modules: dict[str, tuple[str, str]]) -> dict[str, str]:
 
 BASE_MODULES = {name: f"{file}:{name}" for name, (file, path) in MODULES.items() if path.startswith("base.")}
 DENSE_MODULES = _classes(MODULES)
+TRAINING = {  # what of training may be imported from the top
+    **_classes({name: row for name, row in DENSE_TRAINING.items() if not name.endswith("Collator")}),
+    **_classes({name: SAMPLERS[name] for name in ("DefaultBatchSampler", "MultiDatasetDefaultBatchSampler")}),
+    **_classes({name: DATASETS[name] for name in ("ParallelSentencesDataset", "SentencesDataset")}),
+    **_classes({"InputExample": READERS["InputExample"]}),
+}
+STRATEGIES = _classes({name: SAMPLERS[name] for name in ("BatchSamplers", "MultiDatasetBatchSamplers")})
+ADAPTERS = _from("encoders.adapters", "PeftAdapterMixin", "peft_wrapper")
+CARD_CALLBACK = _from("training.card_callback", "BaseModelCardCallback")
 COMMON = {name: BASE_MODULES[name] for name in ("Asym", "Dense", "InputModule", "Module", "Router", "Transformer")}
 
-# --- Namespaces: path -> its rows. A path without a file of ours exists only here.
+# --- Namespaces: path -> its rows. A path without a file of ours exists only here; a package of ours that is one has to
+# publish itself (``losses``, ``evaluation``).
 
 NAMES: dict[str, dict[str, str]] = {
     "": {
@@ -202,12 +225,32 @@ NAMES: dict[str, dict[str, str]] = {
         **QUANTIZATION,
         **MINING,
         **IDS,
+        **TRAINING,
         "LoggingHandler": LOGS["LoggingHandler"],
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
-    "base": {"BaseModel": "encoders.encoder:Encoder"},
+    "base": {
+        "BaseModel": "encoders.encoder:Encoder",
+        "PeftAdapterMixin": ADAPTERS["PeftAdapterMixin"],
+        **_classes(BASE_TRAINING),
+        **{name: row for name, row in _classes(SAMPLERS).items() if name != "SetEpochMixin"},
+    },
+    "base.evaluation": _classes(BASE_EVALUATORS),
+    "base.model_card": {
+        **CARD_CALLBACK,
+        **_from("cards.base", "generate_model_card"),
+        **_from("cards.environment", "get_versions"),
+        "BaseModelCardData": "cards.base:ModelCardData",
+    },
     "base.model": {"BaseModel": "encoders.encoder:Encoder"},
     "base.modules": BASE_MODULES,
+    "base.peft_mixin": ADAPTERS,
+    "evaluation": {
+        **_classes(EVALUATORS),
+        **_classes(BASE_EVALUATORS),
+        "SimilarityFunction": SIMILARITY["SimilarityFunction"],
+    },
+    "losses": {**_classes(LOSSES), **_classes(LOSS_DATA)},
     "cross_encoder": {**CROSS, **CROSS_CARD},
     "cross_encoder.model_card": CROSS_CARD,
     "cross_encoder.modules": {**COMMON, **_classes(CROSS_MODULES)},
@@ -226,13 +269,26 @@ NAMES: dict[str, dict[str, str]] = {
     "sparse_encoder.model_card": SPARSE_CARD,
     "sparse_encoder.search_engines": ENGINES,
     "sparse_encoder.modules": {**COMMON, **_classes(SPARSE_MODULES)},
-    "sentence_transformer": {**DENSE, **DENSE_CARD},
-    "sentence_transformer.model_card": DENSE_CARD,
+    "sentence_transformer": {**DENSE, **DENSE_CARD, **_classes(DENSE_TRAINING)},
+    "sentence_transformer.data_collator": _classes(
+        {name: DENSE_TRAINING[name] for name in ("SentenceTransformerDataCollator",)}
+    ),
+    "sentence_transformer.datasets": _classes(DATASETS),
+    "sentence_transformer.model_card": {
+        **DENSE_CARD,
+        "ModelCardCallback": CARD_CALLBACK["BaseModelCardCallback"],
+        "SentenceTransformerModelCardCallback": CARD_CALLBACK["BaseModelCardCallback"],
+    },
     "sentence_transformer.modules": DENSE_MODULES,
     "sentence_transformer.modules.tokenizer": {
         **_classes(TOKENIZERS),
         **_from("modules.tokenizers", "TransformersTokenizerWrapper"),
         **_from("modules.stop_words", "ENGLISH_STOP_WORDS"),
+    },
+    "sentence_transformer.readers": _classes(READERS),
+    "sentence_transformer.training_args": {
+        **_classes({name: DENSE_TRAINING[name] for name in ("SentenceTransformerTrainingArguments",)}),
+        **STRATEGIES,
     },
     "stores": STORES,
     "util": {
@@ -269,6 +325,8 @@ NAMES: dict[str, dict[str, str]] = {
 ALIASES: dict[str, str] = {
     "cross_encoder.model": "encoders.cross",
     "multi_vector_encoder.model": "encoders.multi_vector",
+    "sentence_transformer.evaluation": "evaluation",
+    "sentence_transformer.losses": "losses",
     "sentence_transformer.model": "encoders.dense",
     "sparse_encoder.model": "encoders.sparse",
     "util.similarity": "ops.similarity",
@@ -280,7 +338,16 @@ ALIASES: dict[str, str] = {
             *SPARSE_MODULES.values(),
             *CROSS_MODULES.values(),
             LATE_MODULES["MultiVectorMask"],
+            *LOSSES.values(),
+            *EVALUATORS.values(),
+            *BASE_EVALUATORS.values(),
+            *DATASETS.values(),
+            *READERS.values(),
+            *SAMPLERS.values(),
+            *BASE_TRAINING.values(),
+            DENSE_TRAINING["SentenceTransformerTrainer"],
         ]
+        if path not in NAMES
     },
 }
 
@@ -293,12 +360,26 @@ DEPRECATED: dict[str, str] = {
     "sparse_encoder.models": "sparse_encoder.modules",
     **{f"sparse_encoder.models.{name}": path for name, (_, path) in SPARSE_MODULES.items()},
     "LoggingHandler": "util.logging",
+    "data_collator": "sentence_transformer.data_collator",
+    "datasets": "sentence_transformer.datasets",
+    **{f"datasets.{name}": path for name, (_, path) in DATASETS.items()},
+    **{f"evaluation.{name}": path for name, (_, path) in EVALUATORS.items() if name != "MSEEvaluatorFromDataFrame"},
+    "evaluation.SentenceEvaluator": "base.evaluation.evaluator",
+    "evaluation.SequentialEvaluator": "base.evaluation.sequential",
+    "evaluation.SimilarityFunction": "util.similarity",
+    **{f"losses.{name}": path for name, (_, path) in LOSSES.items() if name not in LATER_LOSSES},
     "model_card": "sentence_transformer.model_card",
     "models": "sentence_transformer.modules",
     **{f"models.{name}": path for name, (_, path) in MODULES.items()},
     "models.tokenizer": "sentence_transformer.modules.tokenizer",
     **{f"models.tokenizer.{name}": path for name, (_, path) in TOKENIZERS.items()},
+    "peft_mixin": "base.peft_mixin",
     "quantization": "util.quantization",
+    "readers": "sentence_transformer.readers",
+    **{f"readers.{name}": path for name, (_, path) in READERS.items() if name != "STSBenchmarkDataReader"},
+    "sampler": "base.sampler",
+    "trainer": "sentence_transformer.trainer",
+    "training_args": "sentence_transformer.training_args",
     "sentence_transformer.modules.normalize": "base.modules.normalize",
     "similarity_functions": "util.similarity",
 }

@@ -15,7 +15,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = "sentence_transformers"
 
 LAYERS: tuple[tuple[str, ...], ...] = (  # lowest first; rooms of one layer do not import each other
-    ("_version", "_public"),
+    ("_version", "_public_training"),
+    ("_public",),
     ("_lazy",),
     ("_types", "errors"),
     ("ops", "hub"),
@@ -35,6 +36,8 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 INFERENCE = LEVEL["losses"]  # up to here nothing needs the packages of training
 
 TRAINING_ONLY = {"sklearn", "scipy", "pandas", "datasets", "accelerate"}
+AT_START = {"training": {"transformers", "datasets", "accelerate"}}
+"""Room -> packages without which it is of no use."""
 ALWAYS_THERE = {"torch", "numpy", "tqdm", "tokenizers", "safetensors", "huggingface_hub", "typing_extensions"}
 
 
@@ -107,7 +110,7 @@ def foreign_reason(room: str, item: Import) -> str | None:
         return None
     if LEVEL.get(room, 0) < LEVEL["_types"]:
         return f"imports {package} although importing the package loads nothing"
-    if package not in ALWAYS_THERE:
+    if package not in ALWAYS_THERE | AT_START.get(room, set()):
         return f"imports {package} at the start; import it inside the function that needs it"
     return None
 

@@ -37,6 +37,10 @@ ROWS = [(path, name) for path, rows in NAMES.items() for name in rows]
 OTHER_NAME = {  # a second public name of the same object
     "Asym": "Router",
     "BaseModel": "Encoder",
+    "BaseModelCardData": "ModelCardData",
+    "ModelCardCallback": "BaseModelCardCallback",
+    "SentenceEvaluator": "BaseEvaluator",
+    "SentenceTransformerModelCardCallback": "BaseModelCardCallback",
     "information_retrieval": "semantic_search",
     "_convert_to_batch": "to_batch",
     "_convert_to_batch_tensor": "to_batch_tensor",
@@ -118,7 +122,32 @@ def test_another_name_is_never_that_of_a_package_with_files(path: str) -> None:
     assert (CHECKOUT / ROOT).joinpath(*path.split(".")).with_suffix(".py").is_file()
 
 
-@pytest.mark.parametrize("path", sorted({*ALIASES, *DEPRECATED, *NAMES} - {""}))
+PUBLISHED = {"evaluation", "losses"}
+"""Packages of ours that answer for their rows themselves."""
+
+
+def test_a_package_that_publishes_itself_shows_its_rows_and_its_files() -> None:
+    for path in PUBLISHED:
+        code = (
+            f"import {ROOT}.{path} as package, importlib; name = package.__all__[0]; "
+            f"assert getattr(package, name).__name__; assert importlib.import_module('{ROOT}.{path}.base').__file__; "
+            f"from {ROOT} import {path} as again; assert again is package"
+        )
+        assert fresh(code).stderr == ""
+
+
+def test_a_file_of_a_package_is_run_once_whatever_the_package_is_called() -> None:
+    for path in PUBLISHED:
+        for names in ("other, own", "own, other"):
+            code = (
+                f"from importlib import import_module; other, own = '{ROOT}.sentence_transformer.{path}.base', "
+                f"'{ROOT}.{path}.base'; first, second = {names}; "
+                "assert import_module(first) is import_module(second)"
+            )
+            assert fresh(code).stderr == ""
+
+
+@pytest.mark.parametrize("path", sorted({*ALIASES, *DEPRECATED, *NAMES} - {"", *PUBLISHED}))
 def test_no_folder_or_file_of_ours_hides_a_public_path(path: str) -> None:
     package = CHECKOUT / ROOT
     assert not package.joinpath(*path.split(".")).with_suffix(".py").exists()
@@ -311,3 +340,27 @@ def test_the_stub_tells_type_checkers_what_the_table_says() -> None:
     assert imported == {name: absolute(target) for name, target in NAMES[""].items()}
     children = {path for path in (*NAMES, *ALIASES, *DEPRECATED) if path and "." not in path}
     assert modules == children - set(NAMES[""])
+
+
+# --- methods from above
+
+
+def test_every_late_method_is_a_function_that_takes_the_object_first() -> None:
+    found = []
+    for name in ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder"):
+        kind = getattr(sentence_transformers, name)
+        for method, value in vars(kind).items():
+            if isinstance(value, _lazy.Late):
+                function = getattr(kind, method)
+                assert inspect.isfunction(function) and function.__name__ == method
+                assert next(iter(inspect.signature(function).parameters)) == "model"
+                found.append(method)
+    assert {"fit", "old_fit", "smart_batching_collate"} <= set(found)
+
+
+def test_opening_an_encoder_imports_nothing_from_above() -> None:
+    code = (
+        f"import sys; from {ROOT} import SentenceTransformer; "
+        f"assert not [name for name in sys.modules if name.startswith('{ROOT}.training')]"
+    )
+    assert fresh(code).stderr == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,32 @@ def serve(cache: Path, name: str, build: Callable[[Path], Any], monkeypatch: pyt
     monkeypatch.delenv("SENTENCE_TRANSFORMERS_HOME", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     return folder
+
+
+def serve_dataset(
+    cache: Path, name: str, splits: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, config: str = "default"
+) -> None:
+    """Put splits into a cache of ``datasets``, where ``load_dataset(name, config)`` finds them without a network."""
+    datasets = pytest.importorskip("datasets", reason="needs the extra train")
+    short = name.rpartition("/")[2]
+    folder = cache / name.replace("/", "___") / config / "0.0.0" / COMMIT
+    folder.mkdir(parents=True)
+    known = datasets.SplitDict(dataset_name=short)
+    for split, dataset in splits.items():
+        with datasets.arrow_writer.ArrowWriter(path=str(folder / f"{short}-{split}.arrow")) as writer:
+            writer.write_table(dataset.data.table)
+            examples, size = writer.finalize()
+        known.add(datasets.SplitInfo(split, num_bytes=size, num_examples=examples))
+    datasets.DatasetInfo(
+        features=next(iter(splits.values())).features,
+        builder_name="parquet",
+        dataset_name=short,
+        config_name=config,
+        version="0.0.0",
+        splits=known,
+    ).write_to_directory(str(folder))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
 
 def numbers(text: str) -> list[float]:

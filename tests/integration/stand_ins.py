@@ -65,6 +65,12 @@ def build_late(folder: Path) -> None:
     tiny_heads.build_late("modernbert", folder)
 
 
+def build_bert(folder: Path) -> None:
+    """As bert-base-uncased: no ``modules.json``."""
+    tiny.build("bert", folder, settings={"max_position_embeddings": WINDOW})
+    read_further(folder)
+
+
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "cross-encoder/ms-marco-MiniLM-L6-v2": build_reranker,
     "naver/splade-cocondenser-ensembledistil": build_splade,

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import sentence_transformers
-from tests.integration.snippets import COMMIT, Run, runner, sections
+from tests.integration.snippets import Run, runner, sections, serve_dataset
 
 PARAPHRASES, NEGATIVES = "Paraphrase Mining", "Mining Hard Negatives"
 NAME = "sentence-transformers/natural-questions"
@@ -45,24 +45,7 @@ def natural_questions(data_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     pairs = {question: answer for answer, question in reversed(answers.items())}
     columns = {"query": list(pairs)[:ROWS], "answer": list(pairs.values())[:ROWS]}
 
-    table = datasets.Dataset.from_dict(columns)
-    folder = tmp_path / "datasets" / NAME.replace("/", "___") / "default" / "0.0.0" / COMMIT
-    folder.mkdir(parents=True)
-    with datasets.arrow_writer.ArrowWriter(path=str(folder / "natural-questions-train.arrow")) as writer:
-        writer.write_table(table.data.table)
-        examples, size = writer.finalize()
-    splits = datasets.SplitDict(dataset_name="natural-questions")
-    splits.add(datasets.SplitInfo("train", num_bytes=size, num_examples=examples))
-    datasets.DatasetInfo(
-        features=table.features,
-        builder_name="parquet",
-        dataset_name="natural-questions",
-        config_name="default",
-        version="0.0.0",
-        splits=splits,
-    ).write_to_directory(str(folder))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    serve_dataset(tmp_path / "datasets", NAME, {"train": datasets.Dataset.from_dict(columns)}, monkeypatch)
     return columns
 
 

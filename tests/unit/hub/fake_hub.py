@@ -87,11 +87,13 @@ class FakeHubHandler(BaseHTTPRequestHandler):
         self.state.requests.append(f"{self.command} {path}")
         if self.state.status is not None:
             return self.answer(self.state.status, b"{}")
-        parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            return self.model_info("/".join(parts[2:4]), "/".join(parts[5:]) if len(parts) > 4 else "main")
-        if len(parts) > 4 and parts[2] == "resolve":
-            return self.resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        if path.startswith("/api/models/"):
+            name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
+            return self.model_info(name, revision or "main")
+        if "/resolve/" in path:
+            name, _, place = path.strip("/").partition("/resolve/")
+            revision, _, file = place.partition("/")
+            return self.resolve(name, revision, file)
         return self.error(404, "EntryNotFound")
 
     def do_POST(self) -> None:

@@ -7,15 +7,15 @@ large corpus, or one on a GPU, is left to ``semantic_search``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.workers import cpu_workers
+from ..inference.workers import on_all_cores
 from ..ops.chosen import chosen_products
 from ..ops.screen import Rounded, Shortlister, is_worthwhile
 from ..ops.similarity import dot_score
@@ -65,55 +65,69 @@ class Nearest:
             return torch.from_numpy(scores), torch.from_numpy(ids)
         count = len(self.corpus)
         pays = count >= max(SCREENED_ROWS, limit * SCREENED_SHARE) and len(queries) * 16 >= SCREENED_ROWS
-        rows = max(BLOCK_QUERIES, BLOCK_SCORES // (count * torch.get_num_threads()))
+        rows = block_rows(len(queries), count)
         if self.is_screened and pays:
             found = self._screened(queries, limit, rows)
         else:
-            found = _on_all_cores(lambda some: top(some @ self.corpus.t(), limit), torch.split(queries, rows))
+            found = on_all_cores(
+                lambda some: top(self.products(self.prepared(some)), limit), torch.split(queries, rows)
+            )
         return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
 
     @cached_property
     def rounded(self) -> Rounded:
-        """The corpus in half precision."""
+        """The corpus in half precision, as it is compared."""
         return Rounded.of(self.corpus)
+
+    def prepared(self, queries: Tensor) -> Tensor:
+        """The queries, (q, D), as they are compared."""
+        return queries
+
+    def products(self, queries: Tensor) -> Tensor:
+        """The scores of all rows: (q, D) -> (q, n)."""
+        return queries @ self.corpus.t()
+
+    def chosen(self, queries: Tensor, listed: Shortlist) -> Tensor:
+        """Those of the rows listed for (q, D) queries: (m,)."""
+        return chosen_products(self.corpus, queries, listed.starts, listed.rows)
 
     def _screened(self, queries: Tensor, limit: int, rows: int) -> list[Found]:
         """As a call, for so many rows after the other."""
         spare = [Shortlister(self.rounded, min(rows, len(queries))) for _ in range(torch.get_num_threads())]
 
         def best(some: Tensor) -> Found:
+            some = self.prepared(some)
             shortlist = spare.pop()  # each thread has one
             listed = shortlist(Rounded.of(some), limit)
             spare.append(shortlist)
-            values = chosen_products(some, self.corpus, listed.starts, listed.columns)
-            scores, ids = _best_listed(values, listed, limit)
+            scores, ids = _best_listed(self.chosen(some, listed), listed, len(some), limit)
             rest = torch.from_numpy(listed.open_rows)
             if len(rest):
-                scores[rest], ids[rest] = top(some[rest] @ self.corpus.t(), limit)
+                scores[rest], ids[rest] = top(self.products(some[rest]), limit)
             return scores, ids
 
-        return _on_all_cores(best, torch.split(queries, rows))
+        return on_all_cores(best, torch.split(queries, rows))
 
 
-def _on_all_cores(step: Callable[[Tensor], Found], blocks: Sequence[Tensor]) -> list[Found]:
-    """``step`` of each block. On one core each: no core waits for another, which other work may hold up."""
-    if len(blocks) == 1 or torch.get_num_threads() == 1:
-        return [step(some) for some in blocks]
-    workers = cpu_workers()
-    return [done.result() for done in [workers.submit(step, some) for some in blocks]]
+def block_rows(queries: int, corpus: int) -> int:
+    """How many queries are scored at once: as many blocks for each core, and all as large as the others."""
+    threads = torch.get_num_threads()
+    most = max(BLOCK_QUERIES, BLOCK_SCORES // (corpus * threads))
+    blocks = ceil(queries / (most * threads)) * threads
+    return max(BLOCK_QUERIES, ceil(queries / blocks))
 
 
-def _best_listed(values: Tensor, listed: Shortlist, limit: int) -> tuple[Tensor, Tensor]:
-    """The best ``limit`` (m,) values of every row, as ``top``; anything for a row with fewer."""
-    counts = np.diff(listed.starts)
+def _best_listed(values: Tensor, listed: Shortlist, queries: int, limit: int) -> tuple[Tensor, Tensor]:
+    """The best ``limit`` of the (m,) values of every query, as ``top``; anything for one with fewer."""
+    order = np.argsort(listed.rows.astype(np.min_scalar_type(queries)), kind="stable")  # small numbers sort quickly
+    rows = listed.rows[order]
+    counts = np.bincount(rows, minlength=queries)
     width = max(int(counts.max()), limit)
-    shape = (len(counts), width)
-    # row i of the list begins at i * width in the rectangle
-    places = torch.from_numpy(
-        np.arange(len(values)) + np.repeat(np.arange(len(counts)) * width - listed.starts[:-1], counts)
-    )
-    scores, ids = torch.full(shape, -torch.inf), torch.zeros(shape, dtype=torch.int64)
-    scores.view(-1)[places], ids.view(-1)[places] = values, torch.from_numpy(listed.columns)
+    # those of query i begin at i * width in the rectangle
+    places = torch.from_numpy(np.arange(len(rows)) + (np.arange(queries) * width - counts.cumsum() + counts)[rows])
+    scores, ids = torch.full((queries, width), -torch.inf), torch.zeros((queries, width), dtype=torch.int64)
+    scores.view(-1)[places] = values[torch.from_numpy(order)]
+    ids.view(-1)[places] = torch.from_numpy(listed.columns[order])
     best, columns = stable_top(scores, limit)
     return best, ids.gather(1, columns)
 

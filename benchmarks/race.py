@@ -41,13 +41,14 @@ class Side(AbstractContextManager["Side"]):
         python: its interpreter.
         own: it imports this checkout.
         threads: OpenMP and MKL threads.
+        program: the file in this folder that answers requests.
     """
 
-    def __init__(self, name: str, python: str, *, own: bool, threads: int) -> None:
+    def __init__(self, name: str, python: str, *, own: bool, threads: int, program: str = "worker.py") -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  closed in close
         self._process = subprocess.Popen(
-            [python, str(ROOT / "benchmarks" / "worker.py")],
+            [python, str(ROOT / "benchmarks" / program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

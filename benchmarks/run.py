@@ -59,12 +59,13 @@ class Run:
     def names(self) -> list[str]:
         return ["ours"] if self.options.reference_python is None else ["ours", "reference"]
 
-    def start(self, name: str) -> Side:
+    def start(self, name: str, program: str = "worker.py") -> Side:
         """A fresh worker of ``"ours"`` or ``"reference"``, nothing loaded; the caller closes it."""
         own = name == "ours"
         python = self.options.own_python if own else self.options.reference_python
         assert python is not None
-        return Side(name, python, own=own and self.options.ours_is_checkout, threads=self.options.threads)
+        own = own and self.options.ours_is_checkout
+        return Side(name, python, own=own, threads=self.options.threads, program=program)
 
     def sides(self) -> list[Side]:
         """The two lasting workers, model loaded and warm; started when first asked for."""

@@ -28,6 +28,8 @@ class Worker:
         self.rows: dict[str, Any] = {}  # (n, D) float32 tensors
         self.tables: dict[str, Any] = {}  # data sets
         self.cache: str | None = None
+        self.loss: Any = None
+        self.optimizer: Any = None
 
     def about(self) -> dict[str, Any]:
         """Where the package comes from, versions of what it computes with, and threads."""
@@ -179,6 +181,53 @@ class Worker:
         self.tables[name] = Dataset.from_dict({"question": questions, "answer": answers})
         return {"rows": len(pairs)}
 
+    def draw_table(self, path: str, rows: int, repeated: float, labels: int) -> dict[str, int]:
+        """Write a data set of two columns of texts, all different but for a part of each, and one of labels."""
+        import numpy as np
+        from datasets import Dataset
+
+        chance, columns = np.random.default_rng(0), {}
+        for first, column in ((0, "anchor"), (rows, "positive")):
+            numbers = np.arange(first, first + rows)
+            again = chance.random(rows) < repeated
+            numbers[again] = chance.integers(first, first + rows, again.sum())
+            columns[column] = [f"a sentence with the number {number} and as many words as others" for number in numbers]
+        Dataset.from_dict({**columns, "label": chance.integers(labels, size=rows)}).save_to_disk(path)
+        return {"rows": rows}
+
+    def open_table(self, name: str, path: str) -> dict[str, int]:
+        """Read a data set that was written, and keep it."""
+        from datasets import load_from_disk
+
+        self.tables[name] = load_from_disk(path, keep_in_memory=True)
+        return {"rows": len(self.tables[name])}
+
+    def batches(self, name: str, sampler: str, size: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Make a sampler of a kept data set and draw two epochs of batches.
+
+        Returns: ``seconds`` of making it and the first epoch, ``later`` of the second, how many batches the first has,
+            and a ``digest`` of both.
+        """
+        import hashlib
+
+        import torch
+        from datasets import disable_progress_bars
+        from sentence_transformers.base import sampler as samplers  # type: ignore[import-not-found]
+
+        disable_progress_bars()
+        digest, taken, counts = hashlib.sha256(), [], []
+        start = time.perf_counter()
+        drawing = getattr(samplers, sampler)(self.tables[name], size, True, ["label"], torch.Generator(), 0, **options)
+        for epoch in range(2):
+            drawing.set_epoch(epoch)
+            counts.append(0)
+            for batch in drawing:
+                counts[-1] += 1
+                digest.update(str(batch).encode())
+            taken.append(time.perf_counter() - start)
+            start = time.perf_counter()
+        return {"seconds": taken[0], "later": taken[1], "batches": counts[0], "digest": digest.hexdigest()}
+
     def look_up(self, name: str, path: str, letters: int, cache: str) -> None:
         """Let the SentenceTransformer read only the first ``letters`` letters of queries and documents from now on.
 
@@ -219,6 +268,56 @@ class Worker:
                 save, [[pairs[one, right], answers[no], both[1]] for one, right, no, both in zip(*mined, strict=True)]
             )
         return {"seconds": seconds, "rows": len(found), "bytes": found.data.nbytes}
+
+    def begin_training(self, loss: str, drops: bool, seed: int = 0) -> dict[str, int]:
+        """Make a loss for the SentenceTransformer, and the optimizer that transformers' Trainer makes by default.
+
+        Args:
+            loss: its class.
+            drops: with dropout, as the model has it; else without any.
+        """
+        import torch
+
+        from sentence_transformers import losses
+
+        model = self.models["SentenceTransformer"].train()
+        if not drops:
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+        torch.manual_seed(seed)
+        self.loss = getattr(losses, loss)(model)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
+        return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+    def train(self, name: str, batch: int, first: int, steps: int) -> dict[str, Any]:
+        """Steps of training on kept [text, text, score], from text to weights; the losses are returned.
+
+        Args:
+            batch: rows of a step.
+            first: number of the first batch.
+        """
+        rows, found = self.texts[name], []
+        start = time.perf_counter()
+        for number in range(first, first + steps):
+            found.append(self._step(rows[number * batch : (number + 1) * batch]))
+        return {"seconds": time.perf_counter() - start, "losses": found}
+
+    def _step(self, rows: list[Any]) -> float:
+        import torch
+
+        model = self.models["SentenceTransformer"]
+        one, other, scores = zip(*rows, strict=True)
+        value = self.loss([model.preprocess(list(one)), model.preprocess(list(other))], torch.tensor(scores))
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(value)
+
+    def peak(self) -> dict[str, int]:
+        """The highest resident set since the process began."""
+        return {"peak": _peak()}
 
     def latency(self, name: str) -> dict[str, list[float]]:
         """Encode the kept texts one call each."""
@@ -327,9 +426,8 @@ def _forget_peak() -> bool:
     return True
 
 
-def serve(requests: TextIO, replies: TextIO) -> None:
+def serve(requests: TextIO, replies: TextIO, worker: Worker) -> None:
     """Answer ``{"do": method, ...arguments}`` with ``{"ok": reply}`` or ``{"error": text}`` until the requests end."""
-    worker = Worker()
     for line in requests:
         request = json.loads(line)
         method: Callable[..., Any] = getattr(worker, request.pop("do"))
@@ -344,4 +442,4 @@ def serve(requests: TextIO, replies: TextIO) -> None:
 if __name__ == "__main__":
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not mix with the replies
-    serve(sys.stdin, channel)
+    serve(sys.stdin, channel, Worker())

@@ -158,17 +158,17 @@ def attend(
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, window: int | None) -> Tensor:
     """Attention as torch computes it, which does not keep the weights."""
+    if not blocks.blocks:
+        return v
+    sizes, found = [block.stop - block.start for block in blocks.blocks], []
     # not slices: the gradient of each would be added to as many zeros as the whole has numbers
-    parts = [x.split([block.stop - block.start for block in blocks.blocks]) for x in (q, k, v)]
-    found = [v[:0]]
-    for at, (block, *rows) in enumerate(zip(blocks.blocks, *parts, strict=True)):
+    parts = zip(*(torch.split(x, sizes) for x in (q, k, v)), strict=True)
+    for at, (block, rows) in enumerate(zip(blocks.blocks, parts, strict=True)):
         mask = blocks.mask(at, window, with_causal=window is not None or block.seen is not None)
-        padded = [block.pad(some) for some in rows]
-        found.append(
-            block.rows(
-                F.scaled_dot_product_attention(*padded, attn_mask=mask, is_causal=blocks.causal and mask is None)
-            )
-        )
+        some = [block.pad(x) for x in rows]
+        causal = blocks.causal and mask is None
+        mixed = F.scaled_dot_product_attention(some[0], some[1], some[2], attn_mask=mask, is_causal=causal)
+        found.append(block.rows(mixed))
     return torch.cat(found)
 
 

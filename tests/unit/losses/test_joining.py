@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.losses import (
     AdaptiveLayerLoss,
+    CachedMultipleNegativesRankingLoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     TripletLoss,
@@ -140,6 +141,18 @@ def test_features_stay_as_they_were(opened: Any) -> None:
     before = [{name: (id(value), str(value)) for name, value in column.items()} for column in features]
     MultipleNegativesRankingLoss(model)(features)
     assert [{name: (id(value), str(value)) for name, value in column.items()} for column in features] == before
+
+
+def test_a_gradient_cache_drops_the_same_twice(tiny_folder: Callable[[str], Path]) -> None:
+    folder = str(tiny_folder("bert"))
+    model = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": "float64"}).train()
+    features = prepared(model)
+    assert model[0].trains_without_padding
+    cached = CachedMultipleNegativesRankingLoss(model, mini_batch_size=3)  # a column each, so that both draw the same
+    found = trained(cached, features, None)
+    assert_same(found, trained(ApartRanking(model), features, None))
+    with pytest.raises(AssertionError):
+        assert_same(found, trained(MultipleNegativesRankingLoss(model.eval()), features, None), 1e-3)
 
 
 # --- which columns are alike -----------------------------------------------------------------------------------------

@@ -336,19 +336,6 @@ def test_steps_are_seen_by_the_engine_that_encodes(opened: Any) -> None:
     assert_same(torch.as_tensor(after), wanted.detach())
 
 
-def test_one_process_of_several(opened: Any, tmp_path: Path) -> None:
-    model = opened("bert")
-    model[0].auto_model.pooler = None
-    features = model.preprocess(SENTENCES)
-    expected = gradients(model, model(dict(features))["sentence_embedding"])
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        assert_same(gradients(model, wrapped(dict(features))["sentence_embedding"]), expected)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 # --- where transformers computes -------------------------------------------------------------------------------------
 
 

@@ -103,20 +103,6 @@ def test_where_padding_costs_nothing_all_columns_go_together(opened: Any) -> Non
     assert calls == [9]
 
 
-def test_also_for_several_processes(opened: Any, tmp_path: Path) -> None:
-    model = opened("bert")
-    model[0].auto_model.pooler = None
-    features, calls = prepared(model), calls_of(model)
-    loss = MultipleNegativesRankingLoss(model)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        loss.model = nn.parallel.DistributedDataParallel(model)
-        loss(features).backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    assert calls == [9]
-
-
 def test_for_a_padded_forward_only_columns_of_nearly_one_length_go_together(opened: Any) -> None:
     model = opened("gpt2")
     features = prepared(model, [["a", "b"], *COLUMNS[1:], COLUMNS[1]])

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..inference.workers import on_all_cores
 from ..ops.similarity import BLOCK_ELEMENTS, SimilarityFunction
 from ..ops.tensors import is_sparse
 from .base import arguments_of
@@ -25,7 +24,7 @@ from .reporting import Measured, ReportingEvaluator, modes_kept
 Array = npt.NDArray[Any]
 
 CACHED_ELEMENTS = 2**18
-"""So many values of either side at once on a CPU: they, and what is computed from them, stay in a core's own cache."""
+"""So many values of either side at once on a CPU: they, and what is computed from them, stay in a cache."""
 MANY_ROWS = 1024
 """So many pairs of embeddings at once, where an embedding is a list of vectors."""
 
@@ -89,6 +88,9 @@ def distinct(*columns: Sequence[Any]) -> tuple[list[Any], list[Array]]:
     items = [list(column) for column in columns]  # kept, so that no other object gets the id of one
     keys = [_keys(column) for column in items]
     found = dict(zip(chain(*keys), chain(*items), strict=True))  # in the order in which they come first
+    if len(found) == sum(map(len, items)):
+        ends = np.cumsum([len(column) for column in items])
+        return list(found.values()), np.split(np.arange(len(found)), ends[:-1])
     known = dict(zip(found, range(len(found)), strict=True))
     places = [np.fromiter(map(known.__getitem__, column), np.int64, len(column)) for column in keys]
     return list(found.values()), places
@@ -108,8 +110,7 @@ def pair_scores(compare: Callable[[Any, Any], Tensor], left: Encoded, right: Enc
         scores: Array = compare(left.take(some), right.take(some)).detach().cpu().numpy()
         return scores
 
-    blocks = list(left.blocks())
-    scores = on_all_cores(scores_of, blocks) if left.is_plain else [scores_of(some) for some in blocks]
+    scores = [scores_of(some) for some in left.blocks()]
     return np.concatenate(scores) if scores else np.empty(0)
 
 

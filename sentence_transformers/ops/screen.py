@@ -32,6 +32,8 @@ ROWS = 4096
 """So many rows of a matrix are rounded at once."""
 GROUP = 16
 """Of so many products, spread over a row, first only the largest is looked at."""
+LOOK = 1024
+"""Rows of products that are compared with the bar at once: what is noted of them stays in a cache."""
 LEAST = 2.0**-100
 """Products below are not trusted: matrix units take the smallest numbers for zero."""
 
@@ -148,7 +150,6 @@ class Shortlister:
         self.corpus = corpus
         self.sizes = (corpus.lengths.amax(), corpus.losses.amax())
         self.products = torch.empty(count * rows, dtype=torch.bfloat16)
-        self.is_listed = np.empty(count * rows, dtype=bool)
 
     def __call__(self, queries: Rounded, limit: int) -> Shortlist:
         """The columns of ``queries @ corpus.T`` that may be among the ``limit`` largest of their row, or equal to them.
@@ -169,9 +170,18 @@ class Shortlister:
         bar = least.view(torch.bfloat16).float() - 2 * slack  # not a number where no product is positive
         is_told = bar >= LEAST
         bar_bits = torch.where(is_told, (bar.view(torch.int32) >> 16).to(torch.int16), torch.iinfo(torch.int16).max)
-        is_listed = self.is_listed[: count * rows].reshape(count, rows)
-        np.greater_equal(bits.numpy(), bar_bits.numpy(), out=is_listed)
-        return _shortlist(np.flatnonzero(is_listed), is_told.numpy(), count)
+        return _shortlist(_reaching(bits.numpy(), bar_bits.numpy()), is_told.numpy(), count)
+
+
+def _reaching(bits: Array, bar: Array) -> Array:
+    """The places in (n, q) of the numbers that are at least those of (q,), one row after the other."""
+    reaches = np.empty((min(LOOK, len(bits)), len(bar)), dtype=bool)
+    found = []
+    for start in range(0, len(bits), LOOK):
+        some = bits[start : start + LOOK]
+        np.greater_equal(some, bar, out=reaches[: len(some)])
+        found.append(np.flatnonzero(reaches[: len(some)]) + start * len(bar))
+    return np.concatenate(found)
 
 
 def _shortlist(places: Array, is_told: Array, count: int) -> Shortlist:

@@ -34,6 +34,8 @@ MOST_ROWS = 2**16
 """Up to here a corpus is scored as a whole; in blocks, what is best so far must be kept and merged."""
 BLOCK_SCORES, BLOCK_QUERIES = 2**23, 32
 """So many scores are computed at once by all cores together, 32 MiB in float32; of at least so many queries each."""
+SCREENED_SCORES = 2**24
+"""As many bytes of them in bfloat16."""
 SCREENED_ROWS = 2048
 """For a smaller corpus, or a much smaller number of queries, a first look saves nothing."""
 SCREENED_SHARE = 64
@@ -65,13 +67,11 @@ class Nearest:
             return torch.from_numpy(scores), torch.from_numpy(ids)
         count = len(self.corpus)
         pays = count >= max(SCREENED_ROWS, limit * SCREENED_SHARE) and len(queries) * 16 >= SCREENED_ROWS
-        rows = block_rows(len(queries), count)
         if self.is_screened and pays:
-            found = self._screened(queries, limit, rows)
+            found = self._screened(queries, limit, max(BLOCK_QUERIES, SCREENED_SCORES // count))
         else:
-            found = on_all_cores(
-                lambda some: top(self.products(self.prepared(some)), limit), torch.split(queries, rows)
-            )
+            blocks = torch.split(queries, block_rows(len(queries), count))
+            found = on_all_cores(lambda some: top(self.products(self.prepared(some)), limit), blocks)
         return torch.cat([scores for scores, _ in found]), torch.cat([ids for _, ids in found])
 
     @cached_property
@@ -92,21 +92,18 @@ class Nearest:
         return chosen_products(self.corpus, queries, listed.starts, listed.rows)
 
     def _screened(self, queries: Tensor, limit: int, rows: int) -> list[Found]:
-        """As a call, for so many rows after the other."""
-        spare = [Shortlister(self.rounded, min(rows, len(queries))) for _ in range(torch.get_num_threads())]
-
-        def best(some: Tensor) -> Found:
+        """As a call, for so many rows after the other, each with all cores."""
+        shortlist = Shortlister(self.rounded, min(rows, len(queries)))
+        found = []
+        for some in torch.split(queries, rows):
             some = self.prepared(some)
-            shortlist = spare.pop()  # each thread has one
             listed = shortlist(Rounded.of(some), limit)
-            spare.append(shortlist)
             scores, ids = _best_listed(self.chosen(some, listed), listed, len(some), limit)
             rest = torch.from_numpy(listed.open_rows)
             if len(rest):
                 scores[rest], ids[rest] = top(self.products(some[rest]), limit)
-            return scores, ids
-
-        return on_all_cores(best, torch.split(queries, rows))
+            found.append((scores, ids))
+        return found
 
 
 def block_rows(queries: int, corpus: int) -> int:

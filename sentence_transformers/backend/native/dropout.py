@@ -17,16 +17,13 @@ STEPS = 2**16
 
 def dropout(x: Tensor, rate: float) -> Tensor:
     """``x`` with a part of its numbers set to zero and the others scaled up, so that the expected value stays."""
-    if not rate:
-        return x
-    dropped = _steps(rate)
-    if dropped == STEPS:
-        return x * 0
-    return x * kept(x.shape, rate, x.dtype).mul_(scale(rate))
+    return x * kept(x.shape, rate, x.dtype).mul_(scale(rate)) if rate else x
 
 
 def kept(shape: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor:
     """1 for a number that is kept, 0 for one that is dropped."""
+    if _steps(rate) == STEPS:
+        return torch.zeros(*shape, dtype=dtype)
     count = math.prod(shape)
     seed = int(torch.randint(2**62, ()))
     words = np.random.Generator(np.random.SFC64(seed)).integers(0, 2**64, size=-(-count // 4), dtype=np.uint64)
@@ -36,7 +33,8 @@ def kept(shape: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor:
 
 def scale(rate: float) -> float:
     """What makes up for the dropped numbers, for the rate as it is drawn."""
-    return STEPS / (STEPS - _steps(rate))
+    left = STEPS - _steps(rate)
+    return STEPS / left if left else 1.0
 
 
 def _steps(rate: float) -> int:

@@ -173,7 +173,7 @@ class LiveEncoder:
         """
         spec = self.spec
         x = self._embed(tokens)
-        blocks = Blocks.of(tokens.lengths, tokens.visible, spec.heads, spec.causal, x)
+        blocks = Blocks.of(tokens.lengths, tokens.visible, spec.heads, spec.causal, x.new_empty(0))
         turns = rotations(spec.thetas, tokens.positions(), spec.head_width, x.dtype) if spec.thetas else {}
         bias = self._bias(tokens)
         states = []

@@ -141,6 +141,7 @@ def test_no_dropout_and_all_dropped() -> None:
     x = torch.randn(5, requires_grad=True)
     assert dropout(x, 0.0) is x
     assert not dropout(x, 1.0).any()
+    assert not attend(*drawn(4)[:3], blocks(), None, 1.0, None).any()
 
 
 def test_the_seed_of_torch_decides() -> None:

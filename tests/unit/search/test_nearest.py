@@ -145,6 +145,7 @@ def test_the_size_of_a_block_changes_nothing(block: int, is_screened: bool, monk
     queries, corpus = unit(3, 140), unit(4, 3000)
     whole = Nearest(corpus, is_screened)(queries, 4)
     monkeypatch.setattr(nearest, "BLOCK_SCORES", block)
+    monkeypatch.setattr(nearest, "SCREENED_SCORES", block)
     monkeypatch.setattr(nearest, "BLOCK_QUERIES", 1 if block > 1 else 3)
     in_blocks = Nearest(corpus, is_screened)(queries, 4)
     assert torch.equal(whole[1], in_blocks[1])
@@ -180,14 +181,17 @@ def test_few_scores_are_held_at_once(two_cores: None, monkeypatch: pytest.Monkey
     assert max(sizes) == (7, 9000)
 
 
-def test_few_products_are_held_at_once_after_a_first_look(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "BLOCK_SCORES", 40 * 3000)
-    monkeypatch.setattr(nearest, "BLOCK_QUERIES", 1)
+def test_few_products_are_held_at_once_after_a_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, queries = unit(9, 3000), unit(10, 131)
+    whole = Nearest(corpus, True)(queries, 5)
+    monkeypatch.setattr(nearest, "SCREENED_SCORES", 40 * 3000)
     spaces = []
     real = nearest.Shortlister
     monkeypatch.setattr(nearest, "Shortlister", lambda corpus, rows: spaces.append(rows) or real(corpus, rows))
-    Nearest(unit(9, 3000), True)(unit(10, 131), 5)
-    assert spaces == [17, 17]
+    in_blocks = Nearest(corpus, True)(queries, 5)
+    assert spaces == [40]  # of which the last are eleven
+    assert torch.equal(whole[1], in_blocks[1])
+    torch.testing.assert_close(whole[0], in_blocks[0], rtol=0, atol=1e-6)
 
 
 @WAYS
@@ -204,6 +208,7 @@ def test_one_core_and_many_find_the_same(is_screened: bool, two_cores: None) -> 
 @WAYS
 def test_many_threads_may_search_one_corpus(is_screened: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "BLOCK_SCORES", 1)
+    monkeypatch.setattr(nearest, "SCREENED_SCORES", 1)
     near = Nearest(unit(4, 3000), is_screened)
     queries = [unit(seed, 140) for seed in range(6)]
     expected = [near(some, 4) for some in queries]

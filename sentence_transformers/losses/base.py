@@ -100,7 +100,7 @@ class Wrapper(Loss):
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__(model)
-        self.loss = loss
+        self.loss: Any = loss
 
     @property
     def uses_gradient_cache(self) -> bool:  # type: ignore[override]
@@ -110,6 +110,8 @@ class Wrapper(Loss):
     def run(
         self, features: list[Features], labels: Tensor | None, objective: Objective, embed: Embed | None = None
     ) -> Tensor | Components:
+        if not isinstance(self.loss, Loss):  # of somebody else: it is only asked what it makes of embeddings
+            return super().run(features, labels, objective, embed)
         self.loss.model = self.model  # the trainer swaps only the outer one
         return self.loss.run(features, labels, objective, embed)
 

@@ -33,6 +33,12 @@ def embed_columns(model: nn.Module, columns: Sequence[Features], embed: Callable
     return [found[place] for place in range(len(columns))]
 
 
+def encoder_of(model: Any) -> Any:
+    """The encoder itself, of one that may be wrapped for several processes or compiled."""
+    inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
+    return model if inner is None else encoder_of(inner)
+
+
 def alike(columns: Sequence[Features], padding_is_free: bool) -> list[list[int]]:
     """The places of columns that can be joined."""
     groups: list[list[int]] = []
@@ -96,8 +102,6 @@ def _padding_id(model: nn.Module) -> int:
 
 def _at_first(model: Any, name: str, default: Any) -> Any:
     """What the first module of an encoder, also of one wrapped for several processes or compiled, has of this name."""
-    inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
-    if inner is not None:
-        return _at_first(inner, name, default)
-    first = next(iter(model), None) if isinstance(model, nn.Sequential) else None
+    encoder = encoder_of(model)
+    first = next(iter(encoder), None) if isinstance(encoder, nn.Sequential) else None
     return getattr(first, name, default)

@@ -18,6 +18,7 @@ from ..encoders.encoder import Encoder
 from ..modules.transformer import Transformer
 from ..ops.tensors import normalize_embeddings
 from .base import Components, Features, Loss, Wrapper
+from .joining import encoder_of
 
 logger = logging.getLogger(__name__)
 
@@ -265,10 +266,8 @@ def _narrowed(embeddings: list[Tensor], labels: Tensor | None, width: int) -> tu
 
 def _modules(model: nn.Module) -> list[Any]:
     """The modules of an encoder, also of one wrapped for several processes or compiled; the first a Transformer."""
-    inner: Any = model
-    while inner is not None and not isinstance(inner, Encoder):
-        inner = getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
-    parts = [model] if inner is None else list(inner)
+    encoder = encoder_of(model)
+    parts = list(encoder) if isinstance(encoder, Encoder) else [encoder]
     if not isinstance(parts[0], Transformer):
         raise ValueError(
             "A loss behind several layers needs an encoder whose first module is a Transformer; got "

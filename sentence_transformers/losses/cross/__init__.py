@@ -1,0 +1,1 @@
+"""Losses on the scores that a reranker gives to pairs of texts."""

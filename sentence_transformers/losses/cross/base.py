@@ -1,0 +1,78 @@
+"""The shared half of all losses on scores: columns of texts become pairs, pairs become logits, then an objective.
+
+A loss says which texts are read together (``pairs``) and what is optimised (``compute_loss_from_embeddings``, which
+gets logits). How pairs are run is that of ``losses.base``: columns that are alike as one, or in parts by ``gradcache``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from torch import Tensor, nn
+
+from ..base import Components, Features, Loss
+from ..joining import encoder_of
+
+Pair: TypeAlias = Sequence[Any]
+
+
+class PairLoss(Loss):
+    """A loss on the logits of pairs.
+
+    Args:
+        model: the ``CrossEncoder`` to train.
+        activation_fn: applied to the logits first.
+
+    Raises: ValueError for a model with several labels, where the loss needs one score.
+    """
+
+    output_name: ClassVar[str] = "scores"
+    needs_one_label: ClassVar[bool] = True
+
+    def __init__(self, model: nn.Module, activation_fn: nn.Module | None = None) -> None:
+        super().__init__(model)
+        self.activation_fn = nn.Identity() if activation_fn is None else activation_fn
+        labels = encoder_of(model).num_labels
+        if self.needs_one_label and labels != 1:
+            raise ValueError(
+                f"{type(self).__name__} supports only models with one output label, but got a model with {labels}. "
+                "Load it with num_labels=1."
+            )
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs: Iterable[Sequence[Any]],
+        labels: Any = None,
+        prompt: str | None = None,
+        task: str | None = None,
+    ) -> Tensor | Components:
+        """The loss of a batch.
+
+        Args:
+            inputs: the columns that are no label, in order, each a list of B texts (or lists of texts).
+            labels: what the loss asks for; None where it needs none.
+            prompt: put before the first text of every pair. task: for a model with routes.
+
+        Returns: a number, or the parts it is the sum of.
+        """
+        columns = self.pairs([list(column) for column in inputs], labels)
+        features = [self.preprocess(column, prompt, task) for column in columns]
+        return self.run(features, labels, self.compute_loss_from_embeddings)
+
+    def pairs(self, columns: list[list[Any]], labels: Any) -> list[list[Pair]]:
+        """What is scored: lists of pairs. Raises: ValueError for columns that do not fit the loss."""
+        raise NotImplementedError
+
+    def preprocess(self, pairs: list[Pair], prompt: str | None, task: str | None) -> Features:
+        """The features of some pairs, on the device of the model."""
+        encoder = encoder_of(self.model)
+        settings = {} if task is None else {"task": task}
+        features: Features = encoder.preprocess(pairs, prompt=prompt, **settings)
+        device = encoder.device
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Of a model with one label: logits (B, 1) or (B,) -> scores (B,), activated."""
+        found: Tensor = self.activation_fn(logits.reshape(len(logits)))
+        return found

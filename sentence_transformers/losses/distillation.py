@@ -12,7 +12,7 @@ from ..errors import positive
 from ..modules.module import module_device
 from ..ops.similarity import pairwise_dot_score
 from .base import Loss
-from .checks import at_least, positive_finite
+from .checks import at_least, temperatures
 from .pairs import PairFunction
 from .teacher_objectives import embedding_cosine, embedding_l2, embedding_mse, margin_mse, margins_of, ranking_kl
 
@@ -134,7 +134,24 @@ class MSELoss(EmbedDistillLoss):
         super().__init__(model, "mse", projection_dim)
 
 
-class MarginMSELoss(Loss):
+class CandidatesLoss(Loss):
+    """A loss on the scores of the candidates of each query.
+
+    Args:
+        model: the student.
+        similarity_fct: (B, D), (B, D) -> (B,); higher is closer.
+    """
+
+    def __init__(self, model: nn.Module, similarity_fct: PairFunction) -> None:
+        super().__init__(model)
+        self.similarity_fct = similarity_fct
+
+    def scores(self, query: Tensor, candidates: list[Tensor]) -> Tensor:
+        """(B, N): of each row's query with its own N candidates; each column is (B, D)."""
+        return torch.stack([self.similarity_fct(query, one) for one in candidates], dim=1)
+
+
+class MarginMSELoss(CandidatesLoss):
     """How much better the positive scores than each negative must be as with the teacher.
 
     Args:
@@ -148,20 +165,19 @@ class MarginMSELoss(Loss):
     citations = ("hofstaetter2020margin",)
 
     def __init__(self, model: nn.Module, similarity_fct: PairFunction = pairwise_dot_score) -> None:
-        super().__init__(model)
-        self.similarity_fct = similarity_fct
+        super().__init__(model, similarity_fct)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Tensor:
         name = type(self).__name__
         query, *candidates = at_least(name, embeddings, 3, "a query, a positive, one or more negatives")
         if labels is None:
             raise ValueError(f"{name} expects the teacher's margins or scores as labels, but got none.")
-        scores = torch.stack([self.similarity_fct(query, one) for one in candidates], dim=1)  # (B, 1 + N)
+        scores = self.scores(query, candidates)  # (B, 1 + N)
         margins = margins_of(labels, len(query), len(candidates) - 1)
         return margin_mse(scores, margins.to(scores.device, scores.dtype))
 
 
-class DistillKLDivLoss(Loss):
+class DistillKLDivLoss(CandidatesLoss):
     """The student's scores of the candidates of a query, as probabilities, must be the teacher's.
 
     Args:
@@ -187,14 +203,9 @@ class DistillKLDivLoss(Loss):
         student_temperature: float | None = None,
         teacher_temperature: float | None = None,
     ) -> None:
-        super().__init__(model)
-        self.similarity_fct = similarity_fct
-        self.temperature = positive_finite("temperature", temperature)
-        self.student_temperature = positive_finite(
-            "student_temperature", temperature if student_temperature is None else student_temperature
-        )
-        self.teacher_temperature = positive_finite(
-            "teacher_temperature", temperature if teacher_temperature is None else teacher_temperature
+        super().__init__(model, similarity_fct)
+        self.temperature, self.student_temperature, self.teacher_temperature = temperatures(
+            temperature, student_temperature, teacher_temperature
         )
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Tensor:
@@ -212,7 +223,7 @@ class DistillKLDivLoss(Loss):
                 f"{name} expects teacher scores of shape (batch_size, N) = {expected} for N candidate columns, but got "
                 f"{None if labels is None else tuple(labels.shape)}."
             )
-        scores = torch.stack([self.similarity_fct(query, one) for one in candidates], dim=1)  # (B, N)
+        scores = self.scores(query, candidates)
         targets = self._distribution(labels.to(scores.device, scores.dtype))
         return ranking_kl(scores, targets, self.student_temperature)
 

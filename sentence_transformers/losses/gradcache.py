@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import positive
 from .base import Components, Embed, Features, Loss, Objective, total
+from .joining import cat_rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class GradCache(Loss):
                 parts.append(_Part(some, _random_states(some), column, rows))
                 with torch.no_grad():
                     found.append(embed(some))
-            embeddings.append(torch.cat(found))
+            embeddings.append(cat_rows(found))
         if not torch.is_grad_enabled():
             return objective(embeddings, labels)
         casts = _autocast_now(embeddings[0].device.type)
@@ -94,31 +95,18 @@ class GradCache(Loss):
                     with casts:
                         found = embed(part.features)
                     if found.requires_grad:  # not so for a frozen model, below a loss with parameters of its own
-                        _backward([found], [gradient[part.rows]], scale)
+                        _backward([found], [_unpadded(gradient[part.rows], found)], scale)
 
         return _with_hook(result, run_again)
 
     def _cut(self, features: Features) -> Iterator[tuple[slice, Features]]:
-        """Some rows at a time, without padding that none of them needs.
-
-        Raises: ValueError for tokens of all inputs in one row, or for a limit of tokens where they cannot be counted.
-        """
+        """The parts of one column. Raises: ValueError as ``cut``, or for tokens of all inputs in one row."""
         if "offsets" in features:
             raise ValueError(
                 f"{type(self).__name__} cannot cut the inputs of a StaticEmbedding into parts, and need not: they take "
                 "little memory. Use the loss without the cache."
             )
-        count, widths = _rows(features), _widths(features)
-        for rows in self._slices(count, widths):
-            yield rows, _part(features, rows, count, max(widths[rows]) if widths else None)
-
-    def _slices(self, count: int, widths: list[int] | None) -> Iterator[slice]:
-        if self.mini_batch_num_tokens is None:
-            size = self.mini_batch_size
-            return (slice(start, min(start + size, count)) for start in range(0, count, size))
-        if widths is None:
-            raise ValueError("mini_batch_num_tokens needs an attention_mask in the features. Use mini_batch_size.")
-        return _by_tokens(widths, self.mini_batch_num_tokens)
+        return cut(features, self.mini_batch_size, self.mini_batch_num_tokens)
 
     def _unless_last(self, is_last: bool) -> AbstractContextManager[Any]:
         """Several processes exchange gradients once, with the last part."""
@@ -131,6 +119,33 @@ class GradCache(Loss):
         from tqdm.auto import tqdm
 
         return tqdm(parts, desc="Embed mini-batches", leave=False)
+
+
+def cut(features: Features, size: int, tokens: int | None = None) -> Iterator[tuple[slice, Features]]:
+    """Some rows of a column at a time, without padding that none of them needs.
+
+    Args:
+        size: so many rows.
+        tokens: instead, at most so many tokens with padding; at least one row.
+
+    Raises: ValueError for a limit of tokens where they cannot be counted.
+    """
+    count, widths = _rows(features), _widths(features)
+    for rows in _slices(count, widths, size, tokens):
+        yield rows, _part(features, rows, count, max(widths[rows]) if widths else None)
+
+
+def _slices(count: int, widths: list[int] | None, size: int, tokens: int | None) -> Iterator[slice]:
+    if tokens is None:
+        return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    if widths is None:
+        raise ValueError("mini_batch_num_tokens needs an attention_mask in the features. Use mini_batch_size.")
+    return _by_tokens(widths, tokens)
+
+
+def _unpadded(gradient: Tensor, rows: Tensor) -> Tensor:
+    """The gradient of rows, without that of the tokens which ``cat_rows`` has put behind them."""
+    return gradient[:, : rows.shape[1]] if rows.dim() == 3 else gradient
 
 
 def _backward(outputs: list[Tensor], gradients: list[Tensor], scale: Tensor) -> None:

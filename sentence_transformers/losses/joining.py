@@ -66,6 +66,19 @@ def join(columns: Sequence[Features], padding_id: int) -> Features:
     return joined
 
 
+def cat_rows(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several parts as one tensor. Of token vectors, (B, T, D), each part may have another T."""
+    return torch.cat(equally_long(parts))
+
+
+def equally_long(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Token vectors (B, T, D) with the largest T of all parts, zeros behind; tensors of any other rank as they are."""
+    if parts[0].dim() != 3:
+        return list(parts)
+    width = max(part.shape[1] for part in parts)
+    return [part if part.shape[1] == width else F.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts]
+
+
 def _size(column: Features) -> int:
     ids = column.get("input_ids")
     return ids.shape[-1] if isinstance(ids, Tensor) else 0

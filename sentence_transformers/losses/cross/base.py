@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from ..base import Components, Features, Loss
@@ -24,7 +25,7 @@ class PairLoss(Loss):
         model: the ``CrossEncoder`` to train.
         activation_fn: applied to the logits first.
 
-    Raises: ValueError for a model with several labels, where the loss needs one score.
+    Raises: ValueError for a model that does not score pairs, or with several labels where the loss needs one score.
     """
 
     output_name: ClassVar[str] = "scores"
@@ -33,11 +34,13 @@ class PairLoss(Loss):
     def __init__(self, model: nn.Module, activation_fn: nn.Module | None = None) -> None:
         super().__init__(model)
         self.activation_fn = nn.Identity() if activation_fn is None else activation_fn
-        labels = encoder_of(model).num_labels
+        name, labels = type(self).__name__, getattr(encoder_of(model), "num_labels", None)
+        if labels is None:
+            raise ValueError(f"{name} expects a model of type CrossEncoder, but got a model of type {type(model)}.")
         if self.needs_one_label and labels != 1:
             raise ValueError(
-                f"{type(self).__name__} supports only models with one output label, but got a model with {labels}. "
-                "Load it with num_labels=1."
+                f"{name} expects a model with 1 output label, but got a model with {labels} output labels. Load it "
+                "with num_labels=1."
             )
 
     def forward(  # type: ignore[override]
@@ -72,7 +75,16 @@ class PairLoss(Loss):
         device = encoder.device
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
 
+    def embed(self, features: Features) -> Tensor:
+        """The logits of some pairs, (B, labels), in float32 at least: half of it is too coarse for differences."""
+        found = super().embed(features)
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
     def scores(self, logits: Tensor) -> Tensor:
         """Of a model with one label: logits (B, 1) or (B,) -> scores (B,), activated."""
         found: Tensor = self.activation_fn(logits.reshape(len(logits)))
         return found
+
+    def table(self, columns: list[Tensor]) -> Tensor:
+        """The scores of several columns of logits side by side, (B, columns)."""
+        return torch.stack([self.scores(logits) for logits in columns], dim=1)

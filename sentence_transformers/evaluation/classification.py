@@ -105,7 +105,7 @@ class BinaryClassificationEvaluator(SimilarityEvaluator):
             beyond the closest score if it is best to call nothing similar.
         Raises: ValueError for no scores, different lengths, or other labels.
         """
-        return best_accuracy(Cuts.of(_to_array(scores), _to_array(labels), high_score_more_similar))
+        return best_accuracy(Cuts.of(to_array(scores), to_array(labels), high_score_more_similar))
 
     @staticmethod
     def find_best_f1_and_threshold(
@@ -115,7 +115,7 @@ class BinaryClassificationEvaluator(SimilarityEvaluator):
 
         Arguments and errors are those of ``find_best_acc_and_threshold``.
         """
-        return best_f1(Cuts.of(_to_array(scores), _to_array(labels), high_score_more_similar))
+        return best_f1(Cuts.of(to_array(scores), to_array(labels), high_score_more_similar))
 
     def _encoded(self, model: Any) -> dict[str, Encoded]:
         first, second = self.encode(model, self.sentences1, self.sentences2)
@@ -179,7 +179,7 @@ class LabelAccuracyEvaluator(ReportingEvaluator):
         return right, total
 
 
-def _to_array(values: Any) -> Array:
+def to_array(values: Any) -> Array:
     """Numbers on any device, in any form."""
     if not isinstance(values, Tensor):
         return np.asarray(values)

@@ -1,7 +1,7 @@
 """What evaluators of embeddings share: each distinct input is encoded once, and compared by named functions.
 
-Knows no metric. An encoder of another kind changes how inputs are embedded (``embed_inputs``, ``encode_settings``),
-which functions there are (``similarities``, ``pairwise``), and what else is told of its embeddings (``statistics``).
+Knows no metric. An encoder of another kind changes how inputs are embedded (``encode_settings``, ``width``), which
+functions there are (``similarities``), and what else is told of its embeddings (``statistics``).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Encoded:
         if not isinstance(self.rows, Tensor):
             return [self.rows[place] for place in places]
         index = torch.from_numpy(places).to(self.rows.device)
-        return self.rows.index_select(0, index) if is_sparse(self.rows) else self.rows[index]
+        return self.rows.index_select(0, index).coalesce() if is_sparse(self.rows) else self.rows[index]
 
     def blocks(self) -> Iterator[slice]:
         """The n inputs in pieces whose embeddings are not too large to be computed with at once."""
@@ -138,9 +138,13 @@ class EmbeddingEvaluator(ReportingEvaluator):
         self.show_progress_bar = bool(show_progress_bar)
         self.truncate_dim = truncate_dim
 
+    def width(self) -> dict[str, int | None]:
+        """The argument of ``encode`` that shortens embeddings."""
+        return {"truncate_dim": self.truncate_dim}
+
     def encode_settings(self) -> dict[str, Any]:
         """Further arguments for the ``encode`` of the model."""
-        return {"convert_to_numpy": True, "truncate_dim": self.truncate_dim}
+        return {"convert_to_numpy": True, **self.width()}
 
     def embed_inputs(self, model: Any, sentences: Any, encode_fn_name: str | None = None, **kwargs: Any) -> Any:
         """The embeddings of inputs.
@@ -176,7 +180,7 @@ class EmbeddingEvaluator(ReportingEvaluator):
         return Measured({**metrics, **extra}, {**row, **extra}, primary)
 
     def get_config_dict(self) -> dict[str, Any]:
-        return arguments_of(self, ["truncate_dim"])
+        return arguments_of(self, list(self.width()))
 
 
 class SimilarityEvaluator(EmbeddingEvaluator):

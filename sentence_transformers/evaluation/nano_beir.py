@@ -42,8 +42,11 @@ class NanoData:
     relevant: dict[str, set[str]]
 
     @classmethod
-    def load(cls, dataset_id: str, split: str) -> NanoData:
-        """Of a repository, or folder, with the subsets "corpus", "queries" and "qrels"; empty texts are left out.
+    def load(cls, dataset_id: str, split: str, *, with_empty: bool = False) -> NanoData:
+        """Of a repository, or folder, with the subsets "corpus", "queries" and "qrels".
+
+        Args:
+            with_empty: with empty texts, which are left out else.
 
         Raises: ValueError if it cannot be loaded or has no such columns; ImportError without ``datasets``.
         """
@@ -52,10 +55,68 @@ class NanoData:
         for row in load_subset(dataset_id, "qrels", split, ["query-id", "corpus-id"]):
             ids = row["corpus-id"]
             relevant.setdefault(row["query-id"], set()).update(ids if isinstance(ids, list) else [ids])
-        return cls(_texts(queries), _texts(corpus), relevant)
+        return cls(_texts(queries, with_empty), _texts(corpus, with_empty), relevant)
 
 
-class NanoBEIREvaluator(ReportingEvaluator):
+class NanoEvaluator(ReportingEvaluator):
+    """Runs an evaluator on each of several data sets, and takes the mean of each metric.
+
+    Args:
+        name: of all of them, put before every mean. write_csv: add a row to
+            ``NanoBEIR_evaluation_<aggregate_key>_results.csv``, and to the file of each data set.
+        dataset_names: of ``SPLITS``, in any case; None: all. dataset_id: the repository, or folder, that has them.
+        aggregate_fn: numbers of all data sets -> one number. aggregate_key: what it is called.
+
+    Attributes:
+        evaluators: of the data sets, which a subclass fills; metrics of each begin with its name.
+
+    Raises: ValueError for an unknown name, or none.
+    """
+
+    evaluators: Sequence[ReportingEvaluator]
+
+    def __init__(
+        self,
+        name: str,
+        write_csv: bool,
+        dataset_names: Sequence[str] | None,
+        dataset_id: str,
+        aggregate_fn: Callable[[list[float]], Any],
+        aggregate_key: str,
+    ) -> None:
+        super().__init__(csv_name("NanoBEIR_evaluation", aggregate_key), name, write_csv)
+        self.dataset_names, self.dataset_id = known_names(dataset_names, list(SPLITS)), dataset_id
+        self.aggregate_fn, self.aggregate_key = aggregate_fn, aggregate_key
+
+    def total(self, means: dict[str, float]) -> Measured:
+        """What is reported of metric -> its aggregate, without names."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it reports.")
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Measure a model; arguments and result are those of ``BaseEvaluator``."""
+        return self.measure_all(model, output_path, epoch, steps)
+
+    def measure_all(
+        self, model: Any, output_path: str | None, epoch: int, steps: int, **options: Any
+    ) -> dict[str, float]:
+        """The metrics of all evaluators, which get the options, and the aggregates."""
+        self.announce(epoch, steps)
+        arguments = (output_path, epoch, steps)
+        found = {one.name: one(model, *arguments, **options) for one in self.evaluators}
+        total = self.report(model, self.total(aggregated(found, self.aggregate_fn)), *arguments)
+        return {metric: value for some in [*found.values(), total] for metric, value in some.items()}
+
+    def store_metrics_in_model_card_data(
+        self, model: Any, metrics: dict[str, Any], epoch: int = 0, step: int = 0
+    ) -> None:
+        """Tell the model's card the aggregates, unless they are of one data set, which it was told of."""
+        if len(self.evaluators) > 1:
+            super().store_metrics_in_model_card_data(model, metrics, epoch, step)
+
+
+class NanoBEIREvaluator(NanoEvaluator):
     """Runs an ``InformationRetrievalEvaluator`` on each of several data sets, and takes the mean of each metric.
 
     Args:
@@ -77,6 +138,7 @@ class NanoBEIREvaluator(ReportingEvaluator):
         ``datasets``.
     """
 
+    evaluators: Sequence[InformationRetrievalEvaluator]
     information_retrieval_class: ClassVar[type[InformationRetrievalEvaluator]] = InformationRetrievalEvaluator
 
     def __init__(
@@ -100,22 +162,20 @@ class NanoBEIREvaluator(ReportingEvaluator):
         corpus_prompts: str | Mapping[str, str] | None = None,
         write_predictions: bool = False,
     ) -> None:
-        names = known_names(dataset_names, list(SPLITS))
-        self.dataset_names, self.dataset_id = names, dataset_id
+        self.show_progress_bar, self.batch_size, self.truncate_dim = show_progress_bar, batch_size, truncate_dim
+        name = self.with_width(f"NanoBEIR_{aggregate_key}")
+        super().__init__(name, write_csv, dataset_names, dataset_id, aggregate_fn, aggregate_key)
+        names = self.dataset_names
         self.query_prompts = prompts_of("query", query_prompts, names)
         self.corpus_prompts = prompts_of("corpus", corpus_prompts, names)
         self.mrr_at_k, self.ndcg_at_k, self.accuracy_at_k = list(mrr_at_k), list(ndcg_at_k), list(accuracy_at_k)
         self.precision_recall_at_k, self.map_at_k = list(precision_recall_at_k), list(map_at_k)
-        self.show_progress_bar, self.batch_size, self.truncate_dim = show_progress_bar, batch_size, truncate_dim
         self.score_functions = None if score_functions is None else dict(score_functions)
         self.main_score_function = SimilarityFunction(main_score_function) if main_score_function else None
-        self.aggregate_fn, self.aggregate_key = aggregate_fn, aggregate_key
         self.write_predictions = write_predictions
-        file = csv_name("NanoBEIR_evaluation", aggregate_key)
-        super().__init__(file, self.with_width(f"NanoBEIR_{aggregate_key}"), write_csv)
         cutoffs = Cutoffs.of(accuracy_at_k, precision_recall_at_k, mrr_at_k, ndcg_at_k, map_at_k)
         main = self.main_score_function.value if self.main_score_function else None
-        self._board = Scoreboard(cutoffs, main, self.score_functions or (), file)
+        self._board = Scoreboard(cutoffs, main, self.score_functions or (), self.csv_file)
         self.csv_headers = ["epoch", "steps", *self._board.columns]
         self.evaluators = [self._evaluator(name) for name in with_progress(names, show_progress_bar)]
 
@@ -148,18 +208,7 @@ class NanoBEIREvaluator(ReportingEvaluator):
         corpus_model: Any = None,
     ) -> dict[str, float]:
         """Measure a model; arguments and result are those of ``InformationRetrievalEvaluator``."""
-        self.announce(epoch, steps)
-        arguments = (output_path, epoch, steps)
-        found = {one.name: one(model, *arguments, corpus_model=corpus_model) for one in self.evaluators}
-        total = self.report(model, self._aggregated(found), *arguments)
-        return {metric: value for some in [*found.values(), total] for metric, value in some.items()}
-
-    def store_metrics_in_model_card_data(
-        self, model: Any, metrics: dict[str, Any], epoch: int = 0, step: int = 0
-    ) -> None:
-        """Tell the model's card the aggregates, unless they are of one data set, which it was told of."""
-        if len(self.evaluators) > 1:
-            super().store_metrics_in_model_card_data(model, metrics, epoch, step)
+        return self.measure_all(model, output_path, epoch, steps, corpus_model=corpus_model)
 
     def get_config_dict(self) -> dict[str, Any]:
         config = {"dataset_names": self.dataset_names, "dataset_id": self.dataset_id}
@@ -168,10 +217,8 @@ class NanoBEIREvaluator(ReportingEvaluator):
 
     # --- parts of it -------------------------------------------------------------------------------------------------
 
-    def _aggregated(self, found: Mapping[str, Mapping[str, float]]) -> Measured:
-        """Name of a data set -> metrics, as one of each."""
+    def total(self, means: dict[str, float]) -> Measured:
         self._board.use(self.evaluators[0].score_function_names)
-        means = aggregated(found, self.aggregate_fn)
         ranked = {metric: value for metric, value in means.items() if metric in self._board.columns.values()}
         return self._board.measured(ranked, {metric: value for metric, value in means.items() if metric not in ranked})
 
@@ -259,5 +306,5 @@ def with_progress(names: Sequence[str], show_progress_bar: bool | None) -> Any:
     return tqdm(names, desc="Loading NanoBEIR datasets", leave=False)
 
 
-def _texts(rows: Any) -> dict[str, str]:
-    return {row["_id"]: row["text"] for row in rows if row["text"]}
+def _texts(rows: Any, with_empty: bool) -> dict[str, str]:
+    return {row["_id"]: row["text"] for row in rows if with_empty or row["text"]}

@@ -234,4 +234,4 @@ class ScoredLists:
         hits -= (self.counts.cumsum() - self.counts)[queries]
         weights = found * hits / (self.ranks[last] + 1)
         sums = np.bincount(queries, weights=weights, minlength=len(self.counts))
-        return np.divide(sums, self.counts, out=np.zeros_like(sums), where=self.counts > 0)
+        return np.divide(sums, self.counts, out=np.zeros(len(sums)), where=self.counts > 0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class RerankingEvaluator(EmbeddingEvaluator):
         at_k: how many candidates MRR and nDCG look at.
         name: of the data, put before every metric.
         write_csv: add a row to ``RerankingEvaluator_<name>_results_@<k>.csv``.
-        similarity_fct: (1, D), (n, D) -> (1, n), higher is closer.
+        similarity_fct: (1, D), (n, D) -> (1, n), higher is closer; None: that of the model.
         batch_size: the most texts that are encoded together. show_progress_bar: while encoding.
         use_batched_encoding: encode the texts of all samples together, which is faster; else sample after sample, which
             needs less memory.
@@ -39,29 +39,30 @@ class RerankingEvaluator(EmbeddingEvaluator):
     an order, they stay in that of the sample, positives first.
     """
 
+    most_texts: ClassVar[int | None] = None
+    """The embeddings of so many candidates are held at once, or of one sample, if it has more; None: of all."""
+
     def __init__(
         self,
         samples: Sequence[Mapping[str, Any]] | Mapping[Any, Mapping[str, Any]],
         at_k: int = 10,
         name: str = "",
         write_csv: bool = True,
-        similarity_fct: Scores = cos_sim,
+        similarity_fct: Scores | None = cos_sim,
         batch_size: int = 64,
         show_progress_bar: bool | None = False,
         use_batched_encoding: bool = True,
         truncate_dim: int | None = None,
         mrr_at_k: int | None = None,
     ) -> None:
-        if mrr_at_k is not None:
-            logger.warning("mrr_at_k is now at_k: taking at_k=%d.", mrr_at_k)
-            at_k = mrr_at_k
+        at_k = cutoff_of(at_k, mrr_at_k)
         file = csv_name("RerankingEvaluator", name, end=f"_results_@{at_k}.csv")
         super().__init__(file, name, batch_size, show_progress_bar, write_csv, truncate_dim)
         self.at_k = at_k
         self.similarity_fct = similarity_fct
         self.use_batched_encoding = use_batched_encoding
         given = samples.values() if isinstance(samples, Mapping) else samples
-        lists = [{**one, **{side: _as_list(one[side]) for side in ("positive", "negative")}} for one in given]
+        lists = [{**one, **{side: as_list(one[side]) for side in ("positive", "negative")}} for one in given]
         self.samples = [one for one in lists if len(one["positive"]) and len(one["negative"])]
         self.primary_metric = f"ndcg@{at_k}"
         self.csv_headers = ["epoch", "steps", "MAP", f"MRR@{at_k}", f"NDCG@{at_k}"]
@@ -69,11 +70,12 @@ class RerankingEvaluator(EmbeddingEvaluator):
     # --- what an encoder of another kind changes ---------------------------------------------------------------------
 
     def encode_settings(self) -> dict[str, Any]:
-        return {"convert_to_tensor": True, "truncate_dim": self.truncate_dim}
+        return {"convert_to_tensor": True, **self.width()}
 
     def similarity(self, model: Any) -> Scores:
         """The function that compares one query with its candidates."""
-        return self.similarity_fct
+        compare: Scores = model.similarity if self.similarity_fct is None else self.similarity_fct
+        return compare
 
     def observer(self) -> Observer:
         """A new one, which sees all embeddings of an evaluation."""
@@ -83,12 +85,10 @@ class RerankingEvaluator(EmbeddingEvaluator):
 
     def measure(self, model: Any) -> Measured:
         observer = self.observer()
-        found = self._computed(model, self.use_batched_encoding, observer)
-        at = f"@{self.at_k}"
-        metrics = {"map": found["map"], f"mrr{at}": found["mrr"], f"ndcg{at}": found["ndcg"]}
+        metrics = with_cutoff(self._computed(model, self.use_batched_encoding, observer), self.at_k)
         row = {metric.upper(): value for metric, value in metrics.items()}
         extra = observer.statistics()
-        return Measured({**metrics, **extra}, {**row, **extra}, f"ndcg{at}")
+        return Measured({**metrics, **extra}, {**row, **extra}, f"ndcg@{self.at_k}")
 
     def compute_metrics(self, model: Any) -> dict[str, float]:
         """ "map", "mrr" and "ndcg" of a model; nothing is written. Raises: ValueError without samples."""
@@ -123,9 +123,7 @@ class RerankingEvaluator(EmbeddingEvaluator):
 
     def _embedded(self, model: Any, is_batched: bool, observer: Observer) -> Iterator[tuple[Rows, Rows]]:
         """(1, D) of the query and (n, D) of the candidates of each sample."""
-        samples, size = self.samples, len(self.samples) if is_batched else 1
-        for first in range(0, len(samples), size):
-            some = samples[first : first + size]
+        for some in in_groups(self.samples, self.most_texts if is_batched else 1):
             texts = [one["query"] for one in some], [text for one in some for text in _candidates(one)]
             # the bar of a single sample would be gone at once
             shown = self.show_progress_bar if is_batched else False
@@ -138,6 +136,44 @@ class RerankingEvaluator(EmbeddingEvaluator):
                 count = len(one["positive"]) + len(one["negative"])
                 yield rows_between(queries, place, place + 1), rows_between(documents, at, at + count)
                 at += count
+
+
+def in_groups(samples: Sequence[dict[str, Any]], most: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Neighbouring samples with at most ``most`` candidates, or one with more; None: all samples."""
+    group: list[dict[str, Any]] = []
+    held = 0
+    for one in samples:
+        count = len(_candidates(one))
+        if group and most is not None and held + count > most:
+            yield group
+            group, held = [], 0
+        group.append(one)
+        held += count
+    if group:
+        yield group
+
+
+def found_relevance(documents: Sequence[Any], positives: Collection[Any]) -> Array:
+    """Which results of a search are relevant, and then those that it did not find; if it found none, there are none.
+
+    Args:
+        documents: n results, best first. positives: all that are relevant.
+
+    Returns: (n + missed,) bool.
+    """
+    hits = np.array([text in positives for text in documents], dtype=bool)
+    missed = max(0, len(positives) - int(hits.sum())) if hits.any() else 0
+    return np.append(hits, np.ones(missed, dtype=bool))
+
+
+def metrics_of_one(relevance: Any, scores: Any, limit: int, later_first: bool = False) -> tuple[float, float, float]:
+    """Of one query: (MRR, nDCG, average precision).
+
+    Args:
+        relevance: (n,) 0 or 1. scores, limit, later_first: see ``rank_means``.
+    """
+    means = rank_means([np.asarray(scores)], [np.asarray(relevance)], limit, later_first)
+    return means["mrr"], means["ndcg"], means["map"]
 
 
 def rank_means(
@@ -155,7 +191,21 @@ def rank_means(
     }
 
 
-def _as_list(value: Any) -> Sequence[Any]:
+def with_cutoff(means: Mapping[str, float], limit: int) -> dict[str, float]:
+    """The means of ``rank_means`` under the names of metrics: "map", "mrr@k" and "ndcg@k"."""
+    return {name if name == "map" else f"{name}@{limit}": value for name, value in means.items()}
+
+
+def cutoff_of(at_k: int, mrr_at_k: int | None) -> int:
+    """How many candidates count, where they may be given by their old name."""
+    if mrr_at_k is None:
+        return at_k
+    logger.warning("mrr_at_k is now at_k: taking at_k=%d.", mrr_at_k)
+    return mrr_at_k
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """A list of texts; of one text, it alone."""
     listed: Sequence[Any] = [value] if isinstance(value, str) else value
     return listed
 

@@ -160,7 +160,7 @@ class InformationRetrievalEvaluator(EmbeddingEvaluator):
     # --- what an encoder of another kind changes ---------------------------------------------------------------------
 
     def encode_settings(self) -> dict[str, Any]:
-        return {"convert_to_tensor": True, "truncate_dim": self.truncate_dim}
+        return {"convert_to_tensor": True, **self.width()}
 
     def default_score_functions(self, model: Any) -> dict[str, Scores]:
         """Name -> function, where none are given: how the model compares its embeddings."""
@@ -274,7 +274,7 @@ class InformationRetrievalEvaluator(EmbeddingEvaluator):
 
     def get_config_dict(self) -> dict[str, Any]:
         prompts = ("query_prompt", "query_prompt_name", "corpus_prompt", "corpus_prompt_name")
-        return arguments_of(self, ["truncate_dim", *prompts])
+        return arguments_of(self, [*self.width(), *prompts])
 
     # --- parts of it -------------------------------------------------------------------------------------------------
 

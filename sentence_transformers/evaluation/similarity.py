@@ -103,4 +103,4 @@ class EmbeddingSimilarityEvaluator(SimilarityEvaluator):
         return "Semantic Similarity"
 
     def get_config_dict(self) -> dict[str, Any]:
-        return arguments_of(self, ["precision", "truncate_dim"])
+        return arguments_of(self, ["precision", *self.width()])

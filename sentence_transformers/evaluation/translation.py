@@ -58,7 +58,7 @@ class TranslationEvaluator(EmbeddingEvaluator):
         self.print_wrong_matches = print_wrong_matches
 
     def encode_settings(self) -> dict[str, Any]:
-        return {"convert_to_numpy": False, "convert_to_tensor": True, "truncate_dim": self.truncate_dim}
+        return {"convert_to_numpy": False, "convert_to_tensor": True, **self.width()}
 
     def measure(self, model: Any) -> Measured:
         texts, places = zip(

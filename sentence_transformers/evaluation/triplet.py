@@ -90,7 +90,7 @@ class TripletEvaluator(SimilarityEvaluator):
 
     def get_config_dict(self) -> dict[str, Any]:
         margin = {"margin": self.margin} if any(self.margin.values()) else {}
-        return {**margin, **arguments_of(self, ["truncate_dim"])}
+        return {**margin, **arguments_of(self, list(self.width()))}
 
     def _margins(self, margin: Any) -> dict[str, float]:
         """One for every function."""

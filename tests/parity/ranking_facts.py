@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -174,17 +174,26 @@ NANO_FOLDERS: dict[str, list[str]] = {
 """Folder -> data sets in it."""
 
 
-def write_nano(root: Path) -> None:
+Rows = Callable[[str, str, str], list[dict[str, Any]]]
+"""Folder, subset, split -> rows."""
+
+
+def write_nano(
+    root: Path,
+    folders: dict[str, list[str]] = NANO_FOLDERS,
+    subsets: Sequence[str] = ("corpus", "queries", "qrels"),
+    rows: Rows | None = None,
+) -> None:
     """Folders that ``datasets`` reads like the repositories of these names, if ``root`` is the working directory."""
-    for folder, splits in NANO_FOLDERS.items():
+    for folder, splits in folders.items():
         configs = []
-        for subset in ("corpus", "queries", "qrels"):
+        for subset in subsets:
             files = []
             for split in splits:
                 path = root / folder / subset / f"{split}.jsonl"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                rows = nano_rows(folder, subset, split)
-                path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+                found = (rows or nano_rows)(folder, subset, split)
+                path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="ascii")
                 files.append(f"  - split: {split}\n    path: {subset}/{split}.jsonl\n")
             configs.append(f"- config_name: {subset}\n  data_files:\n{''.join(files)}")
         (root / folder / "README.md").write_text(f"---\nconfigs:\n{''.join(configs)}---\n", encoding="ascii")

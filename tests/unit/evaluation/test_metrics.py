@@ -15,6 +15,7 @@ from sentence_transformers.evaluation.metrics import (
     best_accuracy,
     best_f1,
     binary_metrics,
+    class_f1,
     matthews_correlation,
     pearson,
     spearman,
@@ -231,3 +232,30 @@ def test_metrics_are_those_of_sklearn(seed: int) -> None:
 
 def test_binary_metrics_have_their_names_in_order() -> None:
     assert tuple(binary_metrics([0.5, 0.1], [1, 0])) == BINARY_METRICS
+
+
+def test_f1_of_classes_equals_the_hand_values() -> None:
+    # of class 0 one of two is right and one more is taken; of 4 the one; 7 is never right, 9 never a label
+    found = class_f1([0, 0, 4, 7, 7], [0, 9, 4, 0, 9])
+    assert found == {
+        "macro": pytest.approx((1 / 2 + 1 + 0 + 0) / 4),
+        "micro": 2 / 5,
+        "weighted": pytest.approx((2 * 1 / 2 + 1) / 5),
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_f1_of_classes_is_that_of_sklearn(seed: int) -> None:
+    f1_score = pytest.importorskip("sklearn.metrics").f1_score
+    rng = np.random.default_rng(seed)
+    labels, predictions = rng.integers(0, 5, 30), rng.integers(0, 6, 30)
+    found = class_f1(labels, predictions)
+    assert found == pytest.approx(
+        {mean: f1_score(labels, predictions, average=mean, zero_division=0) for mean in found}, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(("labels", "predictions"), [([], []), ([0, 1], [0]), ([[0]], [[0]])])
+def test_f1_needs_a_prediction_for_each_label(labels: list[int], predictions: list[int]) -> None:
+    with pytest.raises(ValueError, match="as many predictions as labels, at least one"):
+        class_f1(labels, predictions)

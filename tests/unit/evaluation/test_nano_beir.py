@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from sentence_transformers.evaluation.nano_beir import SPLITS, NanoBEIREvaluator, NanoData, aggregated
 from sentence_transformers.evaluation.retrieval import InformationRetrievalEvaluator
 from sentence_transformers.ops.similarity import cos_sim, dot_score
+from tests.unit.evaluation.nano_data import write_repository
 from tests.unit.evaluation.ranking_models import Comparing
 
 datasets = pytest.importorskip("datasets", reason="the data is loaded with it")
@@ -40,21 +40,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def write_data(root: Path, relevant: dict[str, list[tuple[str, Any]]]) -> str:
     """Three subsets, each with a split for a data set."""
-    configs = []
-    for subset in ("corpus", "queries", "qrels"):
-        files = []
-        for split, pairs in relevant.items():
-            texts = CORPUS if subset == "corpus" else QUERIES
-            rows: list[dict[str, Any]] = [{"_id": one, "text": text} for one, text in texts.items()]
-            if subset == "qrels":
-                rows = [{"query-id": query, "corpus-id": found} for query, found in pairs]
-            path = root / subset / f"{split}.jsonl"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            files.append(f"  - split: {split}\n    path: {subset}/{split}.jsonl\n")
-        configs.append(f"- config_name: {subset}\n  data_files:\n{''.join(files)}")
-    (root / "README.md").write_text(f"---\nconfigs:\n{''.join(configs)}---\n")
-    return str(root)
+    rows = {
+        split: {
+            "corpus": [{"_id": one, "text": text} for one, text in CORPUS.items()],
+            "queries": [{"_id": one, "text": text} for one, text in QUERIES.items()],
+            "qrels": [{"query-id": query, "corpus-id": found} for query, found in pairs],
+        }
+        for split, pairs in relevant.items()
+    }
+    return write_repository(root, rows)
 
 
 @pytest.fixture(autouse=True)

@@ -233,3 +233,9 @@ def test_reciprocal_rank_equals_the_slow_loop() -> None:
         order = sorted(range(len(some)), key=lambda at: (-some[at], at))
         expected.append(next((1 / rank for rank, at in enumerate(order[:4], 1) if truth[at]), 0.0))
     assert ScoredLists.of(scores, relevance).reciprocal_rank(4).tolist() == expected
+
+
+def test_queries_without_any_candidates_count_zero() -> None:
+    nothing = lists([[], []], [[], []])
+    for found in (nothing.reciprocal_rank(3), nothing.ndcg(3), nothing.average_precision()):
+        assert found.tolist() == [0.0, 0.0]

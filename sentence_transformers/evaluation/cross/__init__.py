@@ -1,0 +1,1 @@
+"""Evaluators of rerankers. The public names are rows of the table."""

@@ -16,15 +16,23 @@ from sentence_transformers.ops.quantize import quantize_embeddings as quantize_e
 from sentence_transformers.ops.similarity import SimilarityFunction as SimilarityFunction
 from sentence_transformers.search.mining import mine_hard_negatives as mine_hard_negatives
 from sentence_transformers.search.resolve import resolve_ids as resolve_ids
+from sentence_transformers.training.arguments import CrossEncoderTrainingArguments as CrossEncoderTrainingArguments
+from sentence_transformers.training.arguments import (
+    MultiVectorEncoderTrainingArguments as MultiVectorEncoderTrainingArguments,
+)
 from sentence_transformers.training.arguments import (
     SentenceTransformerTrainingArguments as SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.training.arguments import SparseEncoderTrainingArguments as SparseEncoderTrainingArguments
+from sentence_transformers.training.cross import CrossEncoderTrainer as CrossEncoderTrainer
 from sentence_transformers.training.dense import SentenceTransformerTrainer as SentenceTransformerTrainer
 from sentence_transformers.training.legacy.data import InputExample as InputExample
 from sentence_transformers.training.legacy.data import SentencesDataset as SentencesDataset
 from sentence_transformers.training.legacy.parallel_data import ParallelSentencesDataset as ParallelSentencesDataset
+from sentence_transformers.training.multi_vector import MultiVectorEncoderTrainer as MultiVectorEncoderTrainer
 from sentence_transformers.training.samplers import DefaultBatchSampler as DefaultBatchSampler
 from sentence_transformers.training.samplers import MultiDatasetDefaultBatchSampler as MultiDatasetDefaultBatchSampler
+from sentence_transformers.training.sparse import SparseEncoderTrainer as SparseEncoderTrainer
 
 __MODEL_HUB_ORGANIZATION__: str
 

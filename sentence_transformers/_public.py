@@ -8,14 +8,26 @@ from __future__ import annotations
 from sentence_transformers._public_training import (
     BASE_EVALUATORS,
     BASE_TRAINING,
+    CROSS_EVALUATORS,
+    CROSS_LOSSES,
+    CROSS_TRAINING,
     DATASETS,
     DENSE_TRAINING,
     EVALUATORS,
+    LATE_EVALUATORS,
+    LATE_LOSSES,
+    LATE_TRAINING,
     LATER_LOSSES,
     LOSS_DATA,
     LOSSES,
+    OLD_CROSS_LOSSES,
     READERS,
     SAMPLERS,
+    SPARSE_CALLBACKS,
+    SPARSE_EVALUATORS,
+    SPARSE_LOSSES,
+    SPARSE_TRAINING,
+    TRAINING_ROWS,
 )
 
 ROOT = "sentence_transformers"
@@ -198,8 +210,16 @@ def _classes(modules: dict[str, tuple[str, str]]) -> dict[str, str]:
 
 BASE_MODULES = {name: f"{file}:{name}" for name, (file, path) in MODULES.items() if path.startswith("base.")}
 DENSE_MODULES = _classes(MODULES)
+FAMILIES = {  # package -> its training
+    "sentence_transformer": DENSE_TRAINING,
+    "cross_encoder": CROSS_TRAINING,
+    "sparse_encoder": SPARSE_TRAINING,
+    "multi_vector_encoder": LATE_TRAINING,
+}
 TRAINING = {  # what of training may be imported from the top
-    **_classes({name: row for name, row in DENSE_TRAINING.items() if not name.endswith("Collator")}),
+    **_classes(
+        {name: row for rows in FAMILIES.values() for name, row in rows.items() if not name.endswith("Collator")}
+    ),
     **_classes({name: SAMPLERS[name] for name in ("DefaultBatchSampler", "MultiDatasetDefaultBatchSampler")}),
     **_classes({name: DATASETS[name] for name in ("ParallelSentencesDataset", "SentencesDataset")}),
     **_classes({"InputExample": READERS["InputExample"]}),
@@ -207,6 +227,18 @@ TRAINING = {  # what of training may be imported from the top
 STRATEGIES = _classes({name: SAMPLERS[name] for name in ("BatchSamplers", "MultiDatasetBatchSamplers")})
 ADAPTERS = _from("encoders.adapters", "PeftAdapterMixin", "peft_wrapper")
 CARD_CALLBACK = _from("training.card_callback", "BaseModelCardCallback")
+
+
+def _ending(rows: dict[str, tuple[str, str]], end: str) -> dict[str, str]:
+    return _classes({name: row for name, row in rows.items() if name.endswith(end)})
+
+
+def _with_callback(card: dict[str, str]) -> dict[str, str]:
+    """The facts of a family's card, and what keeps them up to date in a training."""
+    (name,) = card
+    return {**card, f"{name.removesuffix('Data')}Callback": CARD_CALLBACK["BaseModelCardCallback"]}
+
+
 COMMON = {name: BASE_MODULES[name] for name in ("Asym", "Dense", "InputModule", "Module", "Router", "Transformer")}
 
 # --- Namespaces: path -> its rows. A path without a file of ours exists only here; a package of ours that is one has to
@@ -251,33 +283,44 @@ NAMES: dict[str, dict[str, str]] = {
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
     "losses": {**_classes(LOSSES), **_classes(LOSS_DATA)},
-    "cross_encoder": {**CROSS, **CROSS_CARD},
-    "cross_encoder.model_card": CROSS_CARD,
+    "cross_encoder": {**CROSS, **CROSS_CARD, **_classes(CROSS_TRAINING)},
+    "cross_encoder.data_collator": _ending(CROSS_TRAINING, "DataCollator"),
+    "cross_encoder.evaluation": _classes(CROSS_EVALUATORS),
+    "cross_encoder.losses": _classes(CROSS_LOSSES),
+    "cross_encoder.model_card": _with_callback(CROSS_CARD),
     "cross_encoder.modules": {**COMMON, **_classes(CROSS_MODULES)},
+    "cross_encoder.training_args": {**_ending(CROSS_TRAINING, "Arguments"), **STRATEGIES},
     "multi_vector_encoder": {
         **LATE,
         **LATE_CARD,
+        **_classes(LATE_TRAINING),
         **_from("ops.maxsim", "maxsim", "maxsim_pairwise"),
     },
-    "multi_vector_encoder.model_card": LATE_CARD,
+    "multi_vector_encoder.data_collator": _ending(LATE_TRAINING, "DataCollator"),
+    "multi_vector_encoder.evaluation": _classes(LATE_EVALUATORS),
+    "multi_vector_encoder.losses": _classes(LATE_LOSSES),
+    "multi_vector_encoder.model_card": _with_callback(LATE_CARD),
     "multi_vector_encoder.modules": _classes(LATE_MODULES),
     "multi_vector_encoder.modules.token_pooling": _classes(
         {name: row for name, row in LATE_MODULES.items() if name != "MultiVectorMask"}
     ),
     "multi_vector_encoder.scoring": LATE_SCORES,
-    "sparse_encoder": {**SPARSE, **SPARSE_CARD},
-    "sparse_encoder.model_card": SPARSE_CARD,
+    "multi_vector_encoder.training_args": {**_ending(LATE_TRAINING, "Arguments"), **STRATEGIES},
+    "sparse_encoder": {**SPARSE, **SPARSE_CARD, **_classes(SPARSE_TRAINING)},
+    "sparse_encoder.callbacks": _classes(SPARSE_CALLBACKS),
+    "sparse_encoder.data_collator": _ending(SPARSE_TRAINING, "DataCollator"),
+    "sparse_encoder.evaluation": _classes(SPARSE_EVALUATORS),
+    "sparse_encoder.losses": _classes(SPARSE_LOSSES),
+    "sparse_encoder.model_card": _with_callback(SPARSE_CARD),
     "sparse_encoder.search_engines": ENGINES,
     "sparse_encoder.modules": {**COMMON, **_classes(SPARSE_MODULES)},
+    "sparse_encoder.training_args": {**_ending(SPARSE_TRAINING, "Arguments"), **STRATEGIES},
     "sentence_transformer": {**DENSE, **DENSE_CARD, **_classes(DENSE_TRAINING)},
-    "sentence_transformer.data_collator": _classes(
-        {name: DENSE_TRAINING[name] for name in ("SentenceTransformerDataCollator",)}
-    ),
+    "sentence_transformer.data_collator": _ending(DENSE_TRAINING, "DataCollator"),
     "sentence_transformer.datasets": _classes(DATASETS),
     "sentence_transformer.model_card": {
-        **DENSE_CARD,
+        **_with_callback(DENSE_CARD),
         "ModelCardCallback": CARD_CALLBACK["BaseModelCardCallback"],
-        "SentenceTransformerModelCardCallback": CARD_CALLBACK["BaseModelCardCallback"],
     },
     "sentence_transformer.modules": DENSE_MODULES,
     "sentence_transformer.modules.tokenizer": {
@@ -286,10 +329,7 @@ NAMES: dict[str, dict[str, str]] = {
         **_from("modules.stop_words", "ENGLISH_STOP_WORDS"),
     },
     "sentence_transformer.readers": _classes(READERS),
-    "sentence_transformer.training_args": {
-        **_classes({name: DENSE_TRAINING[name] for name in ("SentenceTransformerTrainingArguments",)}),
-        **STRATEGIES,
-    },
+    "sentence_transformer.training_args": {**_ending(DENSE_TRAINING, "Arguments"), **STRATEGIES},
     "stores": STORES,
     "util": {
         **SIMILARITY,
@@ -338,14 +378,7 @@ ALIASES: dict[str, str] = {
             *SPARSE_MODULES.values(),
             *CROSS_MODULES.values(),
             LATE_MODULES["MultiVectorMask"],
-            *LOSSES.values(),
-            *EVALUATORS.values(),
-            *BASE_EVALUATORS.values(),
-            *DATASETS.values(),
-            *READERS.values(),
-            *SAMPLERS.values(),
-            *BASE_TRAINING.values(),
-            DENSE_TRAINING["SentenceTransformerTrainer"],
+            *(row for rows in TRAINING_ROWS for row in rows.values()),
         ]
         if path not in NAMES
     },
@@ -356,9 +389,17 @@ ALIASES: dict[str, str] = {
 DEPRECATED: dict[str, str] = {
     "SentenceTransformer": "sentence_transformer.model",
     "cross_encoder.CrossEncoder": "cross_encoder.model",
+    **{f"cross_encoder.losses.{name}": path for name, (_, path) in CROSS_LOSSES.items() if name in OLD_CROSS_LOSSES},
+    **{f"cross_encoder.evaluation.{name}": path for name, (_, path) in CROSS_EVALUATORS.items() if name[:2] == "CE"},
     "sparse_encoder.SparseEncoder": "sparse_encoder.model",
     "sparse_encoder.models": "sparse_encoder.modules",
     **{f"sparse_encoder.models.{name}": path for name, (_, path) in SPARSE_MODULES.items()},
+    **{
+        f"sparse_encoder.losses.{name}": path
+        for name, (_, path) in SPARSE_LOSSES.items()
+        if name != "CSRReconstructionLoss"
+    },
+    **{f"sparse_encoder.evaluation.{name}": path for name, (_, path) in SPARSE_EVALUATORS.items()},
     "LoggingHandler": "util.logging",
     "data_collator": "sentence_transformer.data_collator",
     "datasets": "sentence_transformer.datasets",

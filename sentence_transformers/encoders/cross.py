@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.backend.native.heads import CLASSIFY, GENERATE
 from sentence_transformers.cards.data import CrossEncoderModelCardData
@@ -51,6 +52,10 @@ class CrossEncoder(Encoder):
     model_card_data_class: ClassVar[Any] = CrossEncoderModelCardData
     _model_card_model_id_placeholder: ClassVar[str] = "cross_encoder_model_id"
     activation_fn: Activation
+    fit: Any = Late("training.legacy.fit_pairs:fit")
+    old_fit: Any = Late("training.legacy.fit_pairs:old_fit")
+    smart_batching_collate: Any = Late("training.legacy.fit_pairs:smart_batching_collate")
+    smart_batching_collate_text_only: Any = Late("training.legacy.fit_pairs:smart_batching_collate_text_only")
 
     @arguments_and_those_of(Encoder.__init__)
     @legacy.cross_encoder_arguments

@@ -147,6 +147,52 @@ class SentenceTransformerTrainingArguments(BaseTrainingArguments):
     """Settings of the training of a ``SentenceTransformer``; see ``BaseTrainingArguments``."""
 
 
+@dataclass
+class CrossEncoderTrainingArguments(BaseTrainingArguments):
+    """Settings of the training of a ``CrossEncoder``; see ``BaseTrainingArguments``.
+
+    ``prompts`` is one text or dataset -> text, ``router_mapping`` is dataset -> task: pairs are made of columns.
+    """
+
+
+@dataclass
+class SparseEncoderTrainingArguments(BaseTrainingArguments):
+    """Settings of the training of a ``SparseEncoder``; see ``BaseTrainingArguments``."""
+
+
+@dataclass
+class MultiVectorEncoderTrainingArguments(BaseTrainingArguments):
+    """Settings of the training of a ``MultiVectorEncoder``; see ``BaseTrainingArguments``.
+
+    Args:
+        max_length: the most tokens of an input in training, and where the loss is evaluated; or by task,
+            ``{"query": 32, "document": 180}``. Also as JSON. None: what the model takes.
+    """
+
+    max_length: int | None | str | dict[str, int] = field(
+        default=None,
+        metadata={"help": "The most tokens of an input in training; or by task, query and document (JSON)."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.max_length = _length(self.max_length)
+
+
+def _length(value: Any) -> int | dict[str, int] | None:
+    """A number of tokens >= 1, or one by task. Raises: ValueError for anything else."""
+    if isinstance(value, str):
+        value = int(value) if value.isdigit() else _mapping("max_length", value, "task -> number of tokens")
+    for task, length in (value if isinstance(value, Mapping) else {"query": value}).items():
+        is_number = isinstance(length, int) and not isinstance(length, bool) and length >= 1
+        if task not in ("query", "document") or not (is_number or (value is None)):
+            raise ValueError(
+                "max_length must be a number of tokens >= 1, or one by task, {'query': 32, 'document': 180}; got "
+                f"{value!r}."
+            )
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def _mapping(name: str, value: Any, meaning: str) -> dict[str, Any]:
     """A mapping, which may be given as JSON; None is an empty one."""
     found = value

@@ -105,8 +105,8 @@ class BaseTrainer(Trainer):
         if model_init is not None:
             self.model_init = model_init
             model = self.call_model_init()
-        train_dataset = datasets.checked(train_dataset, "train")
-        eval_dataset = datasets.checked(eval_dataset, "eval")
+        train_dataset = self.check_dataset(train_dataset, "train")
+        eval_dataset = self.check_dataset(eval_dataset, "eval")
         self.evaluator = evaluator if evaluator is None or callable(evaluator) else SequentialEvaluator(evaluator)
         self._check_evaluation(args, eval_dataset)
         self._components = Components()
@@ -143,6 +143,16 @@ class BaseTrainer(Trainer):
             )
         return args
 
+    def check_dataset(self, dataset: Any, what: str) -> Any:
+        """A dataset, or several by name, ready for training.
+
+        Args:
+            what: "train", "eval" or "test", for messages.
+
+        Raises: ValueError for data that cannot be trained on.
+        """
+        return datasets.checked(dataset, what)
+
     def _check_evaluation(self, args: BaseTrainingArguments, eval_dataset: Any) -> None:
         if args.eval_strategy != "no" and eval_dataset is None and self.evaluator is None:
             raise ValueError(
@@ -174,11 +184,15 @@ class BaseTrainer(Trainer):
 
     def _take_loss(self, loss: Any) -> None:
         self._given_loss = loss
-        self.loss = self.prepare_loss(loss, self.model)
+        self.make_loss(self.model)
         if isinstance(self.loss, dict):
             datasets.check_named(self.loss, self.train_dataset, "train")
             if self.eval_dataset is not _NOTHING:
                 datasets.check_named(self.loss, self.eval_dataset, "eval")
+
+    def make_loss(self, model: Any) -> None:
+        """Take the loss, or losses by name, for a model."""
+        self.loss = self.prepare_loss(self._given_loss, model)
 
     def prepare_loss(self, loss: Any, model: Any) -> Any:
         """The loss, or losses by name, of a model; functions are called with it."""
@@ -186,12 +200,16 @@ class BaseTrainer(Trainer):
 
     def _take_datasets(self, train_dataset: Any, eval_dataset: Any) -> None:
         """Examples say of which dataset they are, where something depends on it."""
-        by_name = isinstance(self.loss, dict) or isinstance(self.args.prompts, dict) or _is_nested(self.args)
+        by_name = self.goes_by_datasets()
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         if by_name and isinstance(train_dataset, Mapping):
             self.train_dataset = datasets.with_names(train_dataset)
         if by_name and isinstance(eval_dataset, Mapping):
             self.eval_dataset = datasets.with_names(eval_dataset)
+
+    def goes_by_datasets(self) -> bool:
+        """Whether something depends on which dataset an example is of."""
+        return isinstance(self.loss, dict) or isinstance(self.args.prompts, dict) or _is_nested(self.args)
 
     def _begin_card(self) -> None:
         """The model's card listens to the training."""
@@ -208,7 +226,7 @@ class BaseTrainer(Trainer):
         if "loss" in vars(self):  # not so for the first
             for one in objectives.each(self.loss):
                 objectives.point(one, self.model, model)
-            self.loss = self.prepare_loss(self._given_loss, model)
+            self.make_loss(model)
             if isinstance(self.data_collator, BaseDataCollator):
                 self.data_collator.preprocess_fn = model.preprocess
         return model
@@ -233,7 +251,7 @@ class BaseTrainer(Trainer):
             return kept[key]
         if isinstance(eval_dataset, str):
             eval_dataset = self.eval_dataset[eval_dataset]
-        found = self.eval_dataset if eval_dataset is None else datasets.checked(eval_dataset, "eval")
+        found = self.eval_dataset if eval_dataset is None else self.check_dataset(eval_dataset, "eval")
         if found is None:
             if self.evaluator is None:
                 raise ValueError("Evaluation needs eval_dataset or evaluator: pass one to the trainer.")
@@ -243,7 +261,7 @@ class BaseTrainer(Trainer):
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """Batches of another dataset."""
-        return self._loader(datasets.checked(test_dataset, "test"), self.args.eval_batch_size)
+        return self._loader(self.check_dataset(test_dataset, "test"), self.args.eval_batch_size)
 
     def _loader(self, dataset: Any, batch_size: int, is_training: bool = False) -> DataLoader[Any]:
         valid = getattr(self.data_collator, "valid_label_columns", None)

@@ -40,7 +40,10 @@ OTHER_NAME = {  # a second public name of the same object
     "BaseModelCardData": "ModelCardData",
     "ModelCardCallback": "BaseModelCardCallback",
     "SentenceEvaluator": "BaseEvaluator",
-    "SentenceTransformerModelCardCallback": "BaseModelCardCallback",
+    **{
+        f"{family}ModelCardCallback": "BaseModelCardCallback"
+        for family in ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
+    },
     "information_retrieval": "semantic_search",
     "_convert_to_batch": "to_batch",
     "_convert_to_batch_tensor": "to_batch_tensor",
@@ -102,11 +105,17 @@ def test_all_is_the_sorted_rows(path: str) -> None:
     assert set(module.__all__) <= set(dir(module))
 
 
+OF_TWO_FAMILIES = (*("CachedMultipleNegativesRankingLoss", "MSELoss", "MarginMSELoss", "MultipleNegativesRankingLoss"),)
+"""Losses of rerankers and of embeddings that have one name."""
+
+
 def test_one_name_means_one_object_wherever_it_is_a_row() -> None:
     targets: dict[str, set[str]] = {}
     for rows in NAMES.values():
         for name, target in rows.items():
             targets.setdefault(name, set()).add(target)
+    for name in OF_TWO_FAMILIES:
+        assert {target.split(".")[1] == "cross" for target in targets.pop(name)} == {True, False}
     assert {name: found for name, found in targets.items() if len(found) > 1} == {}
 
 

@@ -1,9 +1,13 @@
-"""How to make each evaluator of dense encoders. An evaluator without a case fails the contract by name."""
+"""How to make each evaluator. An evaluator without a case fails the contract by name.
+
+Those of dense encoders go by their names, those of other families by namespace and name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
@@ -11,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sentence_transformers import InputExample, evaluation, losses
+from sentence_transformers.evaluation.cross import nano_beir as cross_nano_beir
 from sentence_transformers.evaluation.nano_beir import NanoBEIREvaluator, NanoData
 from tests.contracts.loss_cases import WIDTH
 
@@ -38,21 +43,30 @@ class Case:
     Attributes:
         arguments: a model -> those without a default, for one of its tests.
         files: the name of the data, or "" -> the CSV files that a call adds a row to.
-        named, shortened: whether it takes a ``name``, a ``truncate_dim``.
+        named: whether it takes a ``name``.
+        shortened: its argument that shortens embeddings; "" without one.
         told: how often a call tells the model's card.
         make: class, arguments -> the evaluator.
+        model: one of ``MODELS`` of the losses.
     """
 
     arguments: Callable[[Any], dict[str, Any]]
     files: Callable[[str], list[str]]
     named: bool = True
-    shortened: bool = True
+    shortened: str = "truncate_dim"
     told: int = 1
     make: Callable[..., Any] = field(default=lambda kind, **arguments: kind(**arguments))
+    model: str = "bert"
 
     def build(self, kind: str, model: Any, **options: Any) -> Any:
-        """The evaluator of this class."""
-        return self.make(getattr(evaluation, kind), **self.arguments(model), **options)
+        """The evaluator of this name."""
+        return self.make(kind_of(kind), **self.arguments(model), **options)
+
+
+def kind_of(name: str) -> Any:
+    """The class of a case."""
+    namespace, _, own = name.rpartition(".")
+    return getattr(import_module(f"sentence_transformers.{namespace or 'evaluation'}"), own)
 
 
 def one_file(stem: str, end: str = "_results.csv") -> Callable[[str], list[str]]:
@@ -93,7 +107,7 @@ CASES: dict[str, Case] = {
         lambda model: {"queries": QUERIES, "corpus": CORPUS, "relevant_docs": RELEVANT},
         one_file("Information-Retrieval_evaluation"),
     ),
-    "LabelAccuracyEvaluator": Case(_labelled, one_file("accuracy_evaluation"), shortened=False),
+    "LabelAccuracyEvaluator": Case(_labelled, one_file("accuracy_evaluation"), shortened=""),
     "MSEEvaluator": Case(
         lambda model: {**_TEXTS, "teacher_model": model}, lambda name: [f"mse_evaluation_{name}_results.csv"]
     ),
@@ -133,4 +147,76 @@ CASES: dict[str, Case] = {
     "TripletEvaluator": Case(
         lambda model: {"anchors": FIRST, "positives": SECOND, "negatives": THIRD}, one_file("triplet_evaluation")
     ),
+}
+
+CROSS, SPARSE, LATE = (f"{family}.evaluation" for family in ("cross_encoder", "sparse_encoder", "multi_vector_encoder"))
+
+
+def _cross_nano(kind: type[Any], **arguments: Any) -> Any:
+    samples = [{"query": one["query"], "positive": one["positive"], "documents": THIRD + SECOND} for one in SAMPLES]
+    with patch.object(cross_nano_beir, "load_samples", lambda dataset_id, split, count: samples):
+        return kind(**arguments)
+
+
+def of_pairs(files: Callable[[str], list[str]], **data: Any) -> Case:
+    pairs = list(zip(FIRST, SECOND, strict=True))
+    return Case(lambda model: {"sentence_pairs": pairs, **data}, files, shortened="", model="reranker")
+
+
+CLASSIFYING = of_pairs(one_file("CrossEncoderClassificationEvaluator"), labels=LABELS)
+CORRELATING = of_pairs(one_file("CrossEncoderCorrelationEvaluator"), scores=SCORES)
+RERANKING = Case(
+    lambda model: {"samples": SAMPLES},
+    one_file("CrossEncoderRerankingEvaluator", end="_results_@10.csv"),
+    shortened="",
+    model="reranker",
+)
+CASES |= {
+    f"{CROSS}.{name}": case
+    for name, case in {
+        "CEBinaryAccuracyEvaluator": CLASSIFYING,
+        "CEBinaryClassificationEvaluator": CLASSIFYING,
+        "CECorrelationEvaluator": CORRELATING,
+        "CEF1Evaluator": CLASSIFYING,
+        "CERerankingEvaluator": RERANKING,
+        "CESoftmaxAccuracyEvaluator": CLASSIFYING,
+        "CrossEncoderClassificationEvaluator": CLASSIFYING,
+        "CrossEncoderCorrelationEvaluator": CORRELATING,
+        "CrossEncoderNanoBEIREvaluator": Case(
+            lambda model: {"dataset_names": ["nq", "SciFact"]},
+            lambda name: [
+                "CrossEncoderRerankingEvaluator_NanoNQ_R100_results_@10.csv",
+                "CrossEncoderRerankingEvaluator_NanoSciFact_R100_results_@10.csv",
+                "NanoBEIR_evaluation_mean_results.csv",
+            ],
+            named=False,
+            told=3,
+            shortened="",
+            make=_cross_nano,
+            model="reranker",
+        ),
+        "CrossEncoderRerankingEvaluator": RERANKING,
+    }.items()
+}
+SPARSE_ONES = (
+    *("BinaryClassificationEvaluator", "EmbeddingSimilarityEvaluator", "InformationRetrievalEvaluator"),
+    *("MSEEvaluator", "NanoBEIREvaluator", "RerankingEvaluator", "TranslationEvaluator", "TripletEvaluator"),
+)
+CASES |= {
+    f"{SPARSE}.Sparse{name}": replace(CASES[name], model="splade", shortened="max_active_dims") for name in SPARSE_ONES
+}
+LATE_ONES = ("InformationRetrievalEvaluator", "NanoBEIREvaluator", "RerankingEvaluator", "TripletEvaluator")
+CASES |= {f"{LATE}.MultiVector{name}": replace(CASES[name], model="late", shortened="") for name in LATE_ONES}
+WITHOUT_MODEL = {f"{SPARSE}.ReciprocalRankFusionEvaluator"}
+"""These compare results that are given (``tests/unit/evaluation/test_rank_fusion.py``)."""
+CASES |= {
+    f"{LATE}.{name}": case
+    for name, case in {
+        "MultiVectorDistillationEvaluator": Case(
+            lambda model: {"queries": FIRST, "documents": SECOND, "scores": SCORES},
+            one_file("distillation_evaluation"),
+            shortened="",
+            model="late",
+        ),
+    }.items()
 }

@@ -1,14 +1,21 @@
-"""How to make each dense loss, and a batch for it. A loss without a case fails the contract by name."""
+"""How to make each loss, and a batch for it. A loss without a case fails the contract by name.
+
+Losses of dense encoders go by their names, those of other families by namespace and name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import tiny
+import tiny_heads
 import torch
 
-from sentence_transformers import losses
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder, losses
 from sentence_transformers.losses.gradcache import GradCache
 
 TEXTS = [
@@ -48,15 +55,41 @@ class Case:
         labels: for them; None for none.
         wrap: makes the loss of the model, where it needs more than that.
         from_embeddings: whether embeddings and labels alone decide it.
+        model: one of ``MODELS``.
+        texts: columns instead of ``TEXTS``.
     """
 
     columns: int
     labels: Any = None
     wrap: Callable[[Any, type[Any]], Any] | None = None
     from_embeddings: bool = True
+    model: str = "bert"
+    texts: Any = None
 
     def make(self, kind: type[Any], model: Any) -> Any:
         return kind(model) if self.wrap is None else self.wrap(model, kind)
+
+
+def _labelled(labels: int) -> Callable[[Path], Any]:
+    settings = {"num_labels": labels}
+    return lambda folder: tiny.build("bert", folder, model_class="BertForSequenceClassification", settings=settings)
+
+
+MODELS: dict[str, tuple[type[Any], Callable[[Path], Any]]] = {
+    "bert": (SentenceTransformer, lambda folder: tiny.build("bert", folder)),
+    "splade": (SparseEncoder, lambda folder: tiny_heads.build_splade(folder, "max", "relu")),
+    "csr": (SparseEncoder, tiny_heads.build_csr),
+    "late": (MultiVectorEncoder, lambda folder: tiny_heads.build_late("bert", folder)),
+    "reranker": (CrossEncoder, _labelled(1)),
+    "classifier": (CrossEncoder, _labelled(3)),
+}
+"""What a loss is for: an encoder, and how the files of a small one are made."""
+
+
+def kind_of(name: str) -> Any:
+    """The class of a case."""
+    namespace, _, own = name.rpartition(".")
+    return getattr(import_module(f"sentence_transformers.{namespace or 'losses'}"), own)
 
 
 def _guided(model: Any, kind: type[Any]) -> Any:
@@ -114,11 +147,108 @@ CASES: dict[str, Case] = {
     "TripletLoss": Case(3),
 }
 
+SPARSE, LATE, CROSS = "sparse_encoder.losses", "multi_vector_encoder.losses", "cross_encoder.losses"
+
+
+def _splade(model: Any, kind: type[Any]) -> Any:
+    return kind(model, losses.MultipleNegativesRankingLoss(model), 0.1, 0.2)
+
+
+def _projected(model: Any, kind: type[Any]) -> Any:
+    torch.manual_seed(5)
+    return kind(model, projection_dim=WIDTH).double()
+
+
+def _inside(model: Any, kind: type[Any]) -> Any:
+    """One that is only used inside of another."""
+    return kind_of(f"{SPARSE}.SpladeLoss")(model, kind(model), 0.1, 0.2)
+
+
+def _regularizing(model: Any, kind: type[Any]) -> Any:
+    inner = losses.MultipleNegativesRankingLoss(model)
+    return kind_of(f"{SPARSE}.SpladeLoss")(model, inner, 0.1, document_regularizer=kind(model))
+
+
+def _reconstructing(model: Any, kind: type[Any]) -> Any:
+    return kind_of(f"{SPARSE}.CSRLoss")(model)
+
+
+def inside(columns: int, labels: Any = None) -> Case:
+    return Case(columns, labels, wrap=_inside, model="splade")
+
+
+CASES |= {
+    f"{SPARSE}.{name}": case
+    for name, case in {
+        "CSRLoss": Case(3, from_embeddings=False, model="csr"),
+        "CSRReconstructionLoss": Case(3, wrap=_reconstructing, from_embeddings=False, model="csr"),
+        "CachedSpladeLoss": Case(3, wrap=_splade, model="splade"),
+        "FlopsLoss": Case(3, wrap=_regularizing, model="splade"),
+        "SparseAnglELoss": inside(2, SCORES),
+        "SparseCoSENTLoss": inside(2, SCORES),
+        "SparseCosineSimilarityLoss": inside(2, SCORES),
+        "SparseDistillKLDivLoss": inside(3, RANKED),
+        "SparseMSELoss": Case(2, teacher(), model="csr", wrap=_projected),
+        "SparseMarginMSELoss": inside(3, MARGINS),
+        "SparseMultipleNegativesRankingLoss": inside(3),
+        "SparseTripletLoss": inside(3),
+        "SpladeLoss": Case(3, wrap=_splade, model="splade"),
+    }.items()
+}
+CASES |= {
+    f"{LATE}.{name}": case
+    for name, case in {
+        "CachedMultiVectorMultipleNegativesRankingLoss": Case(3, model="late"),
+        "MultiVectorDistillKLDivLoss": Case(3, RANKED, model="late"),
+        "MultiVectorMarginMSELoss": Case(3, MARGINS, model="late"),
+        "MultiVectorMultipleNegativesRankingLoss": Case(3, model="late"),
+    }.items()
+}
+
+LISTS = [
+    TEXTS[0],
+    [[TEXTS[1][row], TEXTS[2][row], TEXTS[1][(row + 2) % ROWS]][: 2 + row % 2] for row in range(ROWS)],
+]
+"""Queries, and two or three documents of each."""
+GRADES = [torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)[: 2 + row % 2] for row in range(ROWS)]
+
+
+def _all_negatives(model: Any, kind: type[Any]) -> Any:
+    """Without the chance of which negatives are drawn."""
+    return kind(model, num_negatives=None)
+
+
+def pairs(columns: int, labels: Any = None, **settings: Any) -> Case:
+    return Case(columns, labels, from_embeddings=False, **{"model": "reranker", **settings})
+
+
+LISTED = pairs(2, GRADES, texts=LISTS)
+CASES |= {
+    f"{CROSS}.{name}": case
+    for name, case in {
+        "ADRMSELoss": LISTED,
+        "BinaryCrossEntropyLoss": pairs(2, SCORES),
+        "CachedMultipleNegativesRankingLoss": pairs(3, wrap=_all_negatives),
+        "CrossEntropyLoss": pairs(2, CLASSES, model="classifier"),
+        "LambdaLoss": LISTED,
+        "ListMLELoss": LISTED,
+        "ListNetLoss": LISTED,
+        "MSELoss": pairs(2, SCORES),
+        "MarginMSELoss": pairs(3, MARGINS),
+        "MultipleNegativesRankingLoss": pairs(3, wrap=_all_negatives),
+        "PListMLELoss": LISTED,
+        "RankNetLoss": LISTED,
+    }.items()
+}
+
 CACHED = {
     "CachedGISTEmbedLoss": "GISTEmbedLoss",
     "CachedMultipleNegativesRankingLoss": "MultipleNegativesRankingLoss",
     "CachedMultipleNegativesSymmetricRankingLoss": "MultipleNegativesSymmetricRankingLoss",
     "MegaBatchMarginLoss": "MegaBatchMarginLoss",
+    f"{CROSS}.CachedMultipleNegativesRankingLoss": f"{CROSS}.MultipleNegativesRankingLoss",
+    f"{SPARSE}.CachedSpladeLoss": f"{SPARSE}.SpladeLoss",
+    f"{LATE}.CachedMultiVectorMultipleNegativesRankingLoss": f"{LATE}.MultiVectorMultipleNegativesRankingLoss",
 }
 """Loss with a gradient cache -> the one without."""
 
@@ -128,12 +258,12 @@ def plain(name: str, model: Any) -> Any:
     case = CASES[name]
     if name == "MegaBatchMarginLoss":
         return losses.MegaBatchMarginLoss(model, use_mini_batched_version=False)
-    return case.make(getattr(losses, name), model)
+    return case.make(kind_of(name), model)
 
 
 def in_parts(name: str, model: Any, rows: int) -> Any:
     """The loss ``name``, which has a gradient cache, with parts of so many rows."""
-    loss = CASES[name].make(getattr(losses, name), model)
+    loss = CASES[name].make(kind_of(name), model)
     assert isinstance(loss, GradCache)
     loss.mini_batch_size = rows
     return loss

@@ -1,4 +1,4 @@
-"""What every evaluator of dense encoders keeps, whatever it measures."""
+"""What every evaluator keeps, whatever it measures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,40 +16,71 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from sentence_transformers import SentenceTransformer, evaluation
+from sentence_transformers import evaluation
+from sentence_transformers._public import NAMES
 from sentence_transformers.evaluation.base import BaseEvaluator, SequentialEvaluator
+from sentence_transformers.evaluation.cross.predicting import LabelledPairsEvaluator, PredictingEvaluator
 from sentence_transformers.evaluation.embedding import EmbeddingEvaluator, SimilarityEvaluator
+from sentence_transformers.evaluation.nano_beir import NanoEvaluator
 from sentence_transformers.evaluation.reporting import ReportingEvaluator
-from tests.contracts.evaluator_cases import CASES, Case
+from tests.contracts.evaluator_cases import CASES, CROSS, LATE, SPARSE, WITHOUT_MODEL, Case
+from tests.contracts.loss_cases import MODELS
 
-SHARED = {ReportingEvaluator, EmbeddingEvaluator, SimilarityEvaluator}
+pytestmark = pytest.mark.filterwarnings("ignore:.*CE.*Evaluator:DeprecationWarning")
+
+SHARED = {
+    *(ReportingEvaluator, EmbeddingEvaluator, SimilarityEvaluator, NanoEvaluator),
+    *(PredictingEvaluator, LabelledPairsEvaluator),
+}
 """What others are made of; they measure nothing."""
 PROMPTS = {"query": "find: ", "document": "text: "}
+TABLE = {
+    target: name if namespace == "evaluation" else f"{namespace}.{name}"
+    for namespace in ("evaluation", CROSS, SPARSE, LATE)
+    for name, target in NAMES[namespace].items()
+}
+"""Where a public evaluator is -> the name of its case."""
 
 
 def all_evaluators() -> set[str]:
-    """Every public class below ``BaseEvaluator`` in the files of ``evaluation``."""
-    for file in pkgutil.iter_modules(evaluation.__path__):
-        importlib.import_module(f"{evaluation.__name__}.{file.name}")
+    """Every public class below ``BaseEvaluator`` in the files of ``evaluation``: the name of its case, or its place."""
+    for file in pkgutil.walk_packages(evaluation.__path__, f"{evaluation.__name__}."):
+        importlib.import_module(file.name)
     found, waiting = set(), [BaseEvaluator]
     while waiting:
         for kind in waiting.pop().__subclasses__():
             waiting.append(kind)
             if kind.__module__.startswith(evaluation.__name__) and not kind.__name__.startswith("_"):
                 found.add(kind)
-    return {kind.__name__ for kind in found - SHARED}
+    places = [f"{kind.__module__.partition('.')[2]}:{kind.__name__}" for kind in found - SHARED]
+    return {TABLE.get(place, place) for place in places}
 
 
-@pytest.mark.parametrize("name", sorted(all_evaluators() | set(CASES)))
+@pytest.mark.parametrize("name", sorted(all_evaluators() - WITHOUT_MODEL | set(CASES)))
 def test_an_evaluator_has_a_case_and_a_row_in_the_table(name: str) -> None:
+    assert ":" not in name, f"{name} is no row of a table of evaluators in _public_training.py"
     assert name in CASES, f"{name} has no case in tests/contracts/evaluator_cases.py"
-    assert name in evaluation.__all__, f"{name} is no row of EVALUATORS in _public_training.py"
+    assert name in TABLE.values()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The files of a small model of each kind."""
+    root = tmp_path_factory.mktemp("of-evaluators")
+
+    @cache
+    def made(name: str) -> Path:
+        MODELS[name][1](root / name)
+        return root / name
+
+    return made
 
 
 @pytest.fixture
-def model(tiny_folder: Callable[[str], Path]) -> SentenceTransformer:
+def model(case: Case, folders: Callable[[str], Path]) -> Any:
     """One that may be changed, with prompts, in training mode: dropout would change what it measures."""
-    return SentenceTransformer(str(tiny_folder("bert")), device="cpu", prompts=PROMPTS, truncate_dim=24).train()
+    width = {case.shortened: 24} if case.shortened else {}
+    return MODELS[case.model][0](str(folders(case.model)), device="cpu", prompts=PROMPTS, **width).train()
 
 
 @pytest.fixture(params=sorted(CASES))
@@ -66,15 +98,15 @@ def rows_of(path: Path) -> list[list[str]]:
     return list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
 
 
-def settings(model: SentenceTransformer) -> dict[str, Any]:
+def settings(model: Any) -> dict[str, Any]:
     """What a measurement must leave as it is."""
     return {
         "training": [part.training for part in model.modules()],
         "gradients": [parameter.requires_grad for parameter in model.parameters()],
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt_name,
-        "truncate_dim": model.truncate_dim,
-        "similarity_fn_name": model.similarity_fn_name,
+        "truncate_dim": getattr(model, "truncate_dim", None),
+        "similarity_fn_name": getattr(model, "similarity_fn_name", None),
         "max_seq_length": model.max_seq_length,
         "weights": {key: value.clone() for key, value in model.state_dict().items()},
     }
@@ -167,14 +199,14 @@ def test_its_settings_are_those_of_the_data_and_may_be_shown(name: str, case: Ca
 
 def test_the_width_of_embeddings_is_a_setting(name: str, case: Case, model: Any) -> None:
     if not case.shortened:
-        pytest.skip("takes no truncate_dim")
-    short = case.build(name, model, truncate_dim=6)
+        pytest.skip("shortens nothing")
+    short = case.build(name, model, **{case.shortened: 6})
     found = short(model)
-    model.truncate_dim = 6
+    setattr(model, case.shortened, 6)
     expected = case.build(name, model)(model)
     assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-6)
     if not isinstance(short, SequentialEvaluator):
-        assert short.get_config_dict()["truncate_dim"] == 6
+        assert short.get_config_dict().get("truncate_dim", 6) == 6
 
 
 def test_the_card_is_told_of_every_measurement_once(name: str, case: Case, model: Any) -> None:

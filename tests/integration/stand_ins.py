@@ -71,6 +71,12 @@ def build_bert(folder: Path) -> None:
     read_further(folder)
 
 
+def build_distilbert(folder: Path) -> None:
+    """As distilbert-base-uncased: no ``modules.json``, no head."""
+    tiny.build("distilbert", folder, settings={"max_position_embeddings": WINDOW})
+    read_further(folder)
+
+
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "cross-encoder/ms-marco-MiniLM-L6-v2": build_reranker,
     "naver/splade-cocondenser-ensembledistil": build_splade,

@@ -49,15 +49,18 @@ class Material:
     routes: dict[str, str]
 
 
-def read(loader: Loader) -> Material:
+def read(loader: Loader, with_labels: bool = False) -> Material:
     """Read a loader to its end, once: what it draws at random is the same in all epochs.
+
+    Args:
+        with_labels: keep labels that are all 0.
 
     Raises: ValueError for a loader without examples, and for examples without texts, or with unequal numbers of them.
     """
     batches = list(batches_of(loader))
     examples = [example for batch in batches for example in batch]
     if not examples:
-        raise ValueError("fit needs examples, but a loader of train_objectives has none.")
+        raise ValueError("fit needs examples, but a loader has none.")
     columns: dict[str, Any] = {}
     routes: dict[str, str] = {}
     for place, texts in enumerate(columns_of(examples)):
@@ -66,7 +69,7 @@ def read(loader: Loader) -> Material:
         if route is not None:
             routes[name] = route
     labels = [_plain(example.label) for example in examples]
-    if not all(isinstance(label, Real) and float(label) == 0 for label in labels):
+    if with_labels or not all(isinstance(label, Real) and float(label) == 0 for label in labels):
         columns["label"] = labels
     return Material(Dataset.from_dict(columns), max(map(len, batches)), kind_of(loader), routes)
 

@@ -105,7 +105,7 @@ def train(
     """
     epoch_steps = settings.steps_per_epoch or min(map(len, loaders))
     if not epoch_steps:
-        raise ValueError("old_fit needs examples, but a loader of train_objectives has no batch.")
+        raise ValueError("old_fit needs examples, but a loader has no batch.")
     half = wants_half(settings, model.device)
     turns = [
         Turn(loader, module, _for(loss, module), epoch_steps * settings.epochs, settings, half, model.device)

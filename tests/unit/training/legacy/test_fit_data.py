@@ -157,7 +157,7 @@ def test_bad_examples_are_named(train: Any, examples: Any, message: str, model: 
 
 @BOTH
 def test_examples_are_needed(train: Any, model: Any) -> None:
-    with pytest.raises(ValueError, match="needs examples, but a loader of train_objectives has no"):
+    with pytest.raises(ValueError, match="needs examples, but a loader has no"):
         train(model, [(NoDuplicatesDataLoader(pairs(2), 4), losses.CoSENTLoss(model))])
 
 

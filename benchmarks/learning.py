@@ -11,6 +11,7 @@ from benchmarks.report import Report
 from benchmarks.run import Run
 
 RECORDED = ROOT / "benchmarks" / "recorded" / "learning.json"
+SCRIPT = "trainings.py"
 STATIC = ("random", "average", "trained")
 
 
@@ -21,20 +22,20 @@ def measure(run: Run) -> Report:
         report.notes.append(f"no data ({corpora.DATA})")
         return report
     seeds = range(1, 1 + (1 if run.options.quick else run.options.rounds))
-    found = {name: [_trained(run, name, "sts", seed) for seed in seeds] for name in run.names}
+    found = {name: [train(run, name, SCRIPT, "sts", seed) for seed in seeds] for name in run.names}
     _tell_sts(report, found)
-    words = {name: _trained(run, name, "static", 1) for name in run.names}
+    words = {name: train(run, name, SCRIPT, "static", 1) for name in run.names}
     _tell_static(report, words)
     report.numbers = {"sts": found, "static": words}
     return report
 
 
-def _trained(run: Run, name: str, training: str, seed: int) -> dict[str, Any]:
-    """What one training of one side gives (see ``trainings``)."""
+def train(run: Run, name: str, file: str, training: str, seed: int) -> dict[str, Any]:
+    """What one training of one side gives; ``file``: ``trainings.py``, or one like it."""
     options, own = run.options, name == "ours"
     progress(f"learning: {name}, {training}, seed {seed}")
     python = str(options.own_python if own else options.reference_python)
-    script = str(ROOT / "benchmarks" / "trainings.py")
+    script = str(ROOT / "benchmarks" / file)
     quick = "quick" if options.quick else "whole"
     command = [python, "-W", "ignore", script, training, str(options.model), str(corpora.DATA), str(seed), quick]
     found: dict[str, Any] = time_process(command, own=own and options.ours_is_checkout, threads=options.threads)[1]

@@ -14,7 +14,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+Training: TypeAlias = Callable[[Path, Path, int, bool], dict[str, Any]]
+"""Folder of MiniLM, of the data, seed, quickly -> what came of it."""
 
 STS_LAYERS = 2
 """How many layers of MiniLM are kept: what the others knew has to be learnt anew."""
@@ -41,7 +44,7 @@ def sts(model_folder: Path, data: Path, seed: int, quick: bool) -> dict[str, Any
     of_nli = {name: [row[name] for row in triplets] for name in ("anchor", "positive", "negative")}
     evaluator = sts_dev(data)
     before = evaluator(model)["dev_spearman_cosine"]
-    found = _train(
+    found = run_trainer(
         model,
         {"stsb": Dataset.from_dict(scored), "snli": Dataset.from_dict(of_nli)},
         {"stsb": losses.CoSENTLoss(model), "snli": losses.MultipleNegativesRankingLoss(model)},
@@ -77,7 +80,7 @@ def static(model_folder: Path, data: Path, seed: int, quick: bool) -> dict[str, 
         "stackoverflow": {"first": [one for one, _ in titles], "second": [two for _, two in titles]},
     }
     measured = {"random": _static_quality(model, data, answers), "average": _static_quality(average, data, answers)}
-    found = _train(
+    found = run_trainer(
         model,
         {name: Dataset.from_dict(rows) for name, rows in datasets.items()},
         losses.MultipleNegativesRankingLoss(model),
@@ -90,15 +93,23 @@ def static(model_folder: Path, data: Path, seed: int, quick: bool) -> dict[str, 
     return {**found, **measured, "trained": _static_quality(model, data, answers)}
 
 
-TRAININGS: dict[str, Callable[[Path, Path, int, bool], dict[str, Any]]] = {"sts": sts, "static": static}
+TRAININGS: dict[str, Training] = {"sts": sts, "static": static}
 
 
-def _train(model: Any, train: Any, loss: Any, seed: int, quick: bool, **settings: Any) -> dict[str, Any]:
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+def run_trainer(
+    model: Any, train: Any, loss: Any, seed: int, quick: bool, family: Any = None, **settings: Any
+) -> dict[str, Any]:
+    """Train, and say how long it took and how the loss went.
 
+    Args:
+        family: the trainer; None for that of dense encoders.
+    """
+    from sentence_transformers import SentenceTransformerTrainer
+
+    trainer_class = family or SentenceTransformerTrainer
     with tempfile.TemporaryDirectory() as folder:
         defaults = {"num_train_epochs": 1, "max_steps": 20 if quick else -1}
-        args = SentenceTransformerTrainingArguments(
+        args = trainer_class.training_args_class(
             output_dir=folder,
             **{**defaults, **settings},
             warmup_steps=0.1,
@@ -109,7 +120,7 @@ def _train(model: Any, train: Any, loss: Any, seed: int, quick: bool, **settings
             disable_tqdm=True,
             use_cpu=True,
         )
-        trainer = SentenceTransformerTrainer(model=model, args=args, train_dataset=train, loss=loss)
+        trainer = trainer_class(model=model, args=args, train_dataset=train, loss=loss)
         start = time.perf_counter()
         trainer.train()
         return {
@@ -174,12 +185,12 @@ def _csv(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(lines)
 
 
-def main(training: str, model: str, data: str, seed: str, quick: str) -> None:
+def main(trainings: dict[str, Training], training: str, model: str, data: str, seed: str, quick: str) -> None:
     """Run one, and print what came of it."""
-    print(json.dumps(TRAININGS[training](Path(model), Path(data), int(seed), quick == "quick")))
+    here = Path(__file__).resolve().parent  # its files must not hide others of the same names
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    print(json.dumps(trainings[training](Path(model), Path(data), int(seed), quick == "quick")))
 
 
 if __name__ == "__main__":
-    here = Path(__file__).resolve().parent  # its files must not hide others of the same names
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    main(*sys.argv[1:])
+    main(TRAININGS, *sys.argv[1:])

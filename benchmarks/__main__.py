@@ -18,6 +18,7 @@ from benchmarks import (
     evaluators,
     late_scores,
     learning,
+    learning_families,
     mining,
     quality,
     query,
@@ -51,6 +52,7 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "samplers": samplers.measure,
     "quality": quality.measure,
     "learning": learning.measure,
+    "learning_families": learning_families.measure,
     "training": training.measure,
 }
 

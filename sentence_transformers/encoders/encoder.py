@@ -17,6 +17,7 @@ from torch import nn
 from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.encoders import calls, loading
 from sentence_transformers.encoders.adapters import PeftAdapterMixin
+from sentence_transformers.encoders.quality import RoundedModel, measure_rounding
 from sentence_transformers.encoders.saving import Saving
 from sentence_transformers.errors import one_of
 from sentence_transformers.inference.layout import accepts_packed, padded
@@ -45,7 +46,8 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         revision: branch, tag or commit of a model on the Hub.
         local_files_only: never ask the network.
         token: for private models.
-        model_kwargs, processor_kwargs, config_kwargs: settings of the transformer, its tokenizer, its config.
+        model_kwargs: settings of the transformer: ``dtype``, ``quantize="int8"`` (CPU only), and those of
+            ``AutoModel.from_pretrained``. processor_kwargs, config_kwargs: of its tokenizer, of its config.
         model_card_data: what the model card says.
         backend: what computes: "torch".
 
@@ -63,6 +65,8 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
     _keys_to_ignore_on_save: ClassVar[list[str]] = []
     is_hpu_graph_enabled: bool = False
     _origin: tuple[str, str | None] | None = None  # name and commit on the Hub
+    quantization: RoundedModel | None
+    """Of a model in 8 bits: the kernel, the memory, and how close its answers are to those in float32."""
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         for module in self:
             if isinstance(module, Module):
                 module.on_model_ready(self)
+        self.quantization = measure_rounding(self, asked=(model_kwargs or {}).get("quantize") is not None)
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """The modules that a bare transformer in ``folder`` gets. ``settings``: arguments of ``Transformer.load``."""

@@ -65,7 +65,8 @@ def _ends(x: Tensor, tokens: TokenIds, end: End) -> Tensor:
 
 def _embed(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor:
     """Sum of the embedding tables, normed and widened where the family does so: (N, width), a fresh tensor."""
-    x = F.embedding(tokens.ids, weights.words)
+    words = weights.words
+    x = F.embedding(tokens.ids, words) if isinstance(words, Tensor) else words[tokens.ids]
     if weights.positions is not None:
         x += F.embedding(position_rows(spec, tokens), weights.positions)
     if weights.types is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.native import encoder, logits, weights
+from sentence_transformers.backend.native import encoder, int8, logits, weights
 from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.training import LiveEncoder
@@ -33,8 +33,8 @@ class NativeNetwork:
     stored: Mapping[str, Tensor] | None = None
     """The tensors of the checkpoint, mapped from disk: there as long as this is, whatever becomes of the folder."""
 
-    def __init__(self, spec: Spec, parts: weights.Weights) -> None:
-        self.spec, self.weights = spec, parts
+    def __init__(self, spec: Spec, parts: weights.Weights, quantization: int8.Quantization | None = None) -> None:
+        self.spec, self.weights, self.quantization = spec, parts, quantization
         self._screened: tuple[Tensor, Screen] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -46,13 +46,19 @@ class NativeNetwork:
 
     @classmethod
     def load(
-        cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None, task: str = FEATURES
+        cls,
+        folder: Path,
+        config: Mapping[str, Any],
+        dtype: torch.dtype | None,
+        task: str = FEATURES,
+        quantize: bool = False,
     ) -> NativeNetwork:
         """Read the weights of a model folder.
 
         Args:
             task: "feature-extraction", or one with a head (see ``heads.HEADS``).
             dtype: the type to compute in; None takes the type named in the config, else that of the weights.
+            quantize: round the layers to 8 bits (see ``int8``).
 
         Raises:
             Unsupported: the network is not in the table, or the folder has no head for the task.
@@ -61,6 +67,10 @@ class NativeNetwork:
         spec = read_spec(config, task)
         path = checkpoint.find_weights(folder)
         state = checkpoint.read_weights(path)
+        if quantize:
+            before = weights.from_state(spec, state, path)
+            after = int8.quantize(spec, before)
+            return cls(spec, after, int8.report(before, after))  # holds no part of the file: that memory is given back
         parts = weights.from_state(spec, state, path, by_columns=dtype in (None, torch.float32))
         wanted = dtype or parts.words.dtype
         network = cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
@@ -102,7 +112,15 @@ class NativeNetwork:
         return made[1]
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
-        self.weights = weights.convert(self.weights, change)
+        if self.quantization is None:
+            self.weights = weights.convert(self.weights, change)
+            return
+        changed = change(torch.empty(0))
+        if changed.device.type != "cpu" or changed.dtype is not torch.float32:
+            raise ValueError(
+                f"A network in int8 computes in float32 on the CPU, not in {str(changed.dtype).removeprefix('torch.')} "
+                f"on {changed.device}. Load the model without 'quantize' there."
+            )
 
 
 class Adopted:

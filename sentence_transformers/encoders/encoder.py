@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, HubArguments
 from sentence_transformers.encoders import calls, loading
 from sentence_transformers.encoders.adapters import PeftAdapterMixin
@@ -386,6 +387,9 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
+
+    recommend: Any = Late("evaluation.backends:recommend")
+    """Race the ways of computing this model on this machine, and recommend one."""
 
     # --- as a torch module -------------------------------------------------------------------------------------------
 

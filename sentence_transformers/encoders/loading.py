@@ -116,6 +116,19 @@ def _modules_of(found: Source, family: Family, settings: dict[str, Any]) -> Load
     return Loaded(modules, extra, config, card)
 
 
+def saved_type(name: str, organization: str | None = "sentence-transformers") -> str:
+    """The name of the class that a model was saved from; a bare transformer with a head for labels is a reranker.
+
+    Raises: as ``hub.source.find``.
+    """
+    found = source.find(name, organization=organization)
+    config_file = found.file(CONFIG_FILE)
+    if found.file(MODULES_FILE) is not None:
+        return str((read_json(config_file) if config_file else {}).get("model_type", "SentenceTransformer"))
+    names = architectures(found.folder)
+    return "CrossEncoder" if names and names[0].endswith("ForSequenceClassification") else "SentenceTransformer"
+
+
 def network_folder(folder: Path, settings: dict[str, Any]) -> Path:
     """Where config and weights of a bare transformer are: there, or with the model that an adapter there is for.
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, HubArguments
-from sentence_transformers.encoders import calls, loading
+from sentence_transformers.backend.base import BACKENDS
+from sentence_transformers.encoders import calls, graphs, loading
 from sentence_transformers.encoders.adapters import PeftAdapterMixin
 from sentence_transformers.encoders.quality import RoundedModel, measure_rounding
 from sentence_transformers.encoders.saving import Saving
@@ -50,7 +51,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         model_kwargs: settings of the transformer: ``dtype``, ``quantize="int8"`` (CPU only), and those of
             ``AutoModel.from_pretrained``. processor_kwargs, config_kwargs: of its tokenizer, of its config.
         model_card_data: what the model card says.
-        backend: what computes: "torch".
+        backend: what computes: "torch"; "onnx" or "openvino", with a graph of the model that is found or exported.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -91,7 +92,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         self.prompts: dict[str, str] = {**self._default_prompts, **(prompts or {})}  # type: ignore[dict-item]
         self.default_prompt_name = default_prompt_name
         self.trust_remote_code = trust_remote_code
-        self.backend: str = one_of("backend", backend, ("torch",))
+        self.backend: str = one_of("backend", backend, BACKENDS)
         self.module_kwargs: dict[str, list[str]] = {}
         self._model_card_text: str | None = None
         self._model_card_vars: dict[str, Any] = {}
@@ -113,6 +114,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
             }
             named = self._open(model_name_or_path, where, settings)
         super().__init__(named)
+        graphs.complete(self)
         self._settle(device, explicit_dtype=_asks_for_dtype(model_kwargs))
         self.model_card_data = model_card_data or self.model_card_data_class()
         self.model_card_data.register_model(self)
@@ -183,6 +185,12 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         if dtype is not None and dtype.is_floating_point:
             for module in list(self)[1:]:
                 module.to(dtype)
+        for part, _ in graphs.graphs_of(self):
+            self.backend = part.backend
+            if device is not None and torch.device(device).type != "cpu":
+                logger.warning("device=%r is ignored: with backend=%r the graph's runtime says where it computes "
+                               "(model_kwargs 'provider' or 'device').", device, part.backend)  # fmt: skip
+            device = "cpu"  # where its inputs and outputs are
         if self._placed_by_accelerate():
             if device is not None:
                 logger.warning("device=%r is ignored: device_map has placed the model.", device)
@@ -205,10 +213,18 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
     # --- running -----------------------------------------------------------------------------------------------------
 
     def forward(self, input: Features, **kwargs: Any) -> Features:
-        """Hand a features dict through all modules; each gets only the keyword arguments that it declares."""
-        features = input
-        for name, module in self._modules.items():
+        """Hand a features dict through all modules; each gets only the keyword arguments that it declares.
+
+        With ``held``, the graph of the first module computes it and so many modules behind it (see ``graphs``).
+        """
+        features, held = input, kwargs.pop("held", 0)
+        first: Any = self[0]
+        whole = first.forward_whole(features) if held else None
+        for place, (name, module) in enumerate(self._modules.items()):
             assert module is not None
+            if whole is not None and place <= held:
+                features = whole
+                continue
             if not accepts_packed(module):
                 features = padded(features)
             names = {*getattr(module, "forward_kwargs", ()), *self.module_kwargs.get(name, ())}

@@ -13,6 +13,7 @@ from torch import nn
 
 from sentence_transformers._types import HubArguments
 from sentence_transformers._version import __version__
+from sentence_transformers.backend.graphs import files
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import adapters, source, trust
@@ -66,6 +67,8 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
     Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
     """
     found = source.find(name, organization=family.default_huggingface_organization, **hub)
+    if settings.get("backend", "torch") != "torch":
+        files.fetch(found, settings["backend"], settings.get("model_kwargs") or {}, hub)
     how = {key: value for key, value in hub.items() if key in adapters.HOW}
     loaded = _modules_of(found, family, {**settings, **how})
     if found.kind == "folder":

@@ -71,7 +71,8 @@ def native_network(transformer: Any) -> NativeNetwork:
     """
     network = None
     if isinstance(transformer, Transformer) and is_as_written(transformer, Transformer):
-        network = transformer.network() if transformer.backend == "torch" else _stored_network(transformer)
+        whole = transformer.backend == "torch" and transformer.pretrained.quantization is None
+        network = transformer.network() if whole else _stored_network(transformer)
     if not isinstance(network, NativeNetwork):
         kind = transformer.pretrained.config.get("model_type") if isinstance(transformer, Transformer) else None
         found = type(transformer).__name__ if kind is None else f"model_type {kind!r} as it is set up here"
@@ -84,7 +85,7 @@ def native_network(transformer: Any) -> NativeNetwork:
 
 
 def _stored_network(transformer: Transformer) -> NativeNetwork | None:
-    """From the weights in the folder of a transformer that another runtime computes."""
+    """From the weights in the folder of a transformer that another runtime computes, or that was rounded."""
     pretrained = transformer.pretrained
     try:
         return NativeNetwork.load(pretrained.folder, pretrained.config, torch.float32, transformer.transformer_task)

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from sentence_transformers._types import Features
-from sentence_transformers.backend.base import Network
+from sentence_transformers.backend.base import BACKENDS, Network
+from sentence_transformers.backend.graphs.network import GraphNetwork
+from sentence_transformers.backend.graphs.pretrained import PretrainedGraph
 from sentence_transformers.backend.native.heads import FEATURES, FILL, GENERATE, labels_of
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.backend.transformers import accepted_arguments
@@ -30,6 +32,7 @@ from sentence_transformers.modules.module import EachBatch, InputModule, Prepare
 from sentence_transformers.modules.parts import PreparedTable, WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
 from sentence_transformers.modules.text_tokenizer import TextTokenizer, limits_of
+from sentence_transformers.modules.token_tensors import pad, take
 from sentence_transformers.modules.transformer_config import (
     CONFIG_FILES,
     OLD_NAMES,
@@ -66,7 +69,7 @@ class Transformer(InputModule, WithDimension):
         processor_kwargs: anything ``AutoTokenizer.from_pretrained`` takes.
         config_kwargs: keys of ``config.json`` to override.
         processing_kwargs: ``{"text": {"max_length": ...}}``.
-        backend: "torch".
+        backend: what computes: "torch", "onnx" or "openvino".
         max_seq_length: the most tokens of one input; None takes the model's own limit.
         do_lower_case: lower-case the input first.
         tokenizer_name_or_path: where the tokenizer is, if not with the model.
@@ -108,7 +111,7 @@ class Transformer(InputModule, WithDimension):
     ) -> None:
         super().__init__()
         self.transformer_task = one_of("transformer_task", transformer_task, tuple(OUTPUTS))
-        self.backend = one_of("backend", backend, ("torch",))
+        self.backend = one_of("backend", backend, BACKENDS)
         read, written = OUTPUTS[transformer_task]
         self.module_output_name = module_output_name or written
         self.processing_kwargs = processing_kwargs or {}
@@ -126,12 +129,13 @@ class Transformer(InputModule, WithDimension):
         tokenizer_folder = base.tokenizer
         if tokenizer_name_or_path is not None:
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
-        self.pretrained = Pretrained(base.folder, model_settings, overrides, trust_remote_code, transformer_task, base)
+        told = base.folder, model_settings, overrides, trust_remote_code, transformer_task, base
+        self.pretrained = Pretrained(*told) if backend == "torch" else PretrainedGraph(*told, backend=backend)
         config = self.pretrained.config
         self.text = TextTokenizer(
             tokenizer_folder,
             text_settings,
-            with_types=config.get("model_type") in WITH_TYPES if self.pretrained.is_native else None,
+            with_types=self._takes_types(config),
             limit=max_seq_length,
             positions=self.pretrained.position_limit,
             lower=do_lower_case,
@@ -145,6 +149,13 @@ class Transformer(InputModule, WithDimension):
         if query_expansion is not None:
             self._expansion = QueryExpansion.of(query_expansion, self.text, query_length)
         self._register()
+
+    def _takes_types(self, config: dict[str, Any]) -> bool | None:
+        """Whether the network takes segment numbers; None where the tokenizer has to say."""
+        if isinstance(self.pretrained, PretrainedGraph) and self.pretrained.wants_types is not None:
+            return self.pretrained.wants_types
+        known = isinstance(self.pretrained, PretrainedGraph) or self.pretrained.is_native
+        return config.get("model_type") in WITH_TYPES if known else None
 
     def _modalities_found(self, reached: dict[str, Any]) -> dict[str, Any]:
         """Text; and messages where the tokenizer has a chat template."""
@@ -296,7 +307,7 @@ class Transformer(InputModule, WithDimension):
         if processor is None:
             return self._preprocess_in_python(inputs, prompt)
         table = self._tabulate(inputs, prompt, processing_kwargs, task)
-        features = {**processor.pad(table.take(np.arange(len(inputs)))), **self._facts(prompt)}
+        features = {**pad(processor, take(table, np.arange(len(inputs)))), **self._facts(prompt)}
         added = expansion_positions(table, processor.padding_side)
         return features if added is None else {**features, "query_expansion_positions": added}
 
@@ -322,10 +333,24 @@ class Transformer(InputModule, WithDimension):
         tokens = features.get("tokens")
         if tokens is not None:
             return self._write(features, self._run(tokens))
-        if self.training or torch.is_grad_enabled():
+        if self.backend != "torch" and self.training and torch.is_grad_enabled():
+            raise RuntimeError(f"backend={self.backend!r} cannot be trained: open the model with backend='torch'.")
+        if self.backend == "torch" and (self.training or torch.is_grad_enabled()):
             return self._forward_with_gradients(features)
         tokens, layout = packed_tokens(features, self.device)
         return self._write(features, [at_places(x, layout.real) for x in self._run(tokens)])
+
+    def forward_whole(self, features: Features) -> Features | None:
+        """Token ids -> ``sentence_embedding`` (B, D), where the graph of the model gives it.
+
+        None if a text has no token; modules know what to do then.
+        """
+        tokens = features.get("tokens") or packed_tokens(features, self.device)[0]
+        network = self.network()
+        assert isinstance(network, GraphNetwork)
+        if 0 in tokens.lengths or not tokens.lengths:
+            return None
+        return {**features, "sentence_embedding": network.whole(tokens)}
 
     def _run(self, tokens: TokenIds) -> list[Any]:
         """The output of the network, behind all its layers where those are wanted."""

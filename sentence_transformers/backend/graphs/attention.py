@@ -14,7 +14,7 @@ from sentence_transformers.backend.graphs.builder import MICROSOFT, Graph
 from sentence_transformers.backend.graphs.steps import linear, rms
 from sentence_transformers.backend.native.attention import relative_buckets
 from sentence_transformers.backend.native.families import Spec
-from sentence_transformers.backend.native.weights import Layer, Linear, Norm
+from sentence_transformers.backend.native.weights import Layer, Linear, Norm, exact
 
 HIDDEN = {torch.float32: -1e9, torch.float16: -1e4}  # finite: a row that is all padding must not become NaN
 FAR = 128  # the distance from which on the relative bias stays the same
@@ -190,12 +190,13 @@ def _rotate(graph: Graph, x: str, rotation: Rotation) -> str:
 
 def _scaled(spec: Spec, layer: Layer) -> Linear:
     """The projections with the scale of attention in those of the queries; a norm behind them would take it off."""
+    qkv = exact(layer.qkv)
     if layer.query_norm is not None:
-        return layer.qkv
-    factor = torch.ones(layer.qkv.weight.shape[0], dtype=torch.float32, device=layer.qkv.weight.device)
+        return qkv
+    factor = torch.ones(qkv.weight.shape[0], dtype=torch.float32, device=qkv.weight.device)
     factor[: spec.heads * spec.head_width] = spec.head_width**-0.5
-    bias = layer.qkv.bias
-    return Linear(layer.qkv.weight * factor[:, None], None if bias is None else bias * factor)
+    bias = qkv.bias
+    return Linear(qkv.weight * factor[:, None], None if bias is None else bias * factor)
 
 
 def _head_norms(spec: Spec, query: Norm, key: Norm) -> Tensor:

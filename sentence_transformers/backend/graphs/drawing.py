@@ -6,6 +6,7 @@ Knows nothing of files, texts or pooling.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sentence_transformers.backend.graphs.attention import (
     Batch,
@@ -22,7 +23,7 @@ from sentence_transformers.backend.graphs.facts import IDS, MASK, TYPES
 from sentence_transformers.backend.graphs.levels import Level
 from sentence_transformers.backend.graphs.steps import activate, activated_linear, linear, normalise
 from sentence_transformers.backend.native.families import Spec
-from sentence_transformers.backend.native.weights import Layer, Linear, Norm, Weights
+from sentence_transformers.backend.native.weights import Layer, Linear, Norm, Weights, exact
 
 BATCH, TOKENS = "batch_size", "sequence_length"  # the names of the sizes that vary
 
@@ -78,12 +79,12 @@ def _layer(
             context = attend_fused(graph, spec, layer, y, biases.batch)
         else:
             context = attend(graph, spec, layer, y, biases, window, rotation, first_only)
-        x = _add(graph, spec, first(graph, x, axis=1) if first_only else x, context, layer.out,
+        x = _add(graph, spec, first(graph, x, axis=1) if first_only else x, context, exact(layer.out),
                  None if before else layer.attention_norm, level)  # fmt: skip
     with graph.scope("mlp"):
         y = _norm(graph, spec, x, layer.mlp_norm) if before else x
         inner = _inner(graph, spec, layer, y, level)
-        return _add(graph, spec, x, inner, layer.down, None if before else layer.mlp_norm, level)
+        return _add(graph, spec, x, inner, exact(layer.down), None if before else layer.mlp_norm, level)
 
 
 def _add(graph: Graph, spec: Spec, x: str, y: str, layer: Linear, norm: Norm | None, level: Level) -> str:
@@ -108,6 +109,7 @@ def _add(graph: Graph, spec: Spec, x: str, y: str, layer: Linear, norm: Norm | N
 def _embed(graph: Graph, spec: Spec, weights: Weights, batch: Batch) -> str:
     """Sum of the embedding tables, normed and widened where the family does so."""
     with graph.scope("embeddings"):
+        assert isinstance(weights.words, Tensor)
         x = graph.add("Gather", graph.parameter("words", weights.words), batch.ids, name="words")
         types = weights.types
         if weights.positions is not None:
@@ -135,8 +137,8 @@ def _positions(graph: Graph, spec: Spec, table: str, batch: Batch) -> str:
 
 def _inner(graph: Graph, spec: Spec, layer: Layer, y: str, level: Level) -> str:
     if not spec.gated:
-        return activated_linear(graph, y, layer.up, "up", spec.activation, level)
-    gate, up = graph.add_many("Split", 2, linear(graph, y, layer.up, "up"), axis=-1)
+        return activated_linear(graph, y, exact(layer.up), "up", spec.activation, level)
+    gate, up = graph.add_many("Split", 2, linear(graph, y, exact(layer.up), "up"), axis=-1)
     return graph.add("Mul", activate(graph, gate, spec.activation, level), up)
 
 

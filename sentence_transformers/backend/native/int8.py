@@ -19,7 +19,7 @@ from torch import Tensor
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.int8_kernels import KERNELS, SIGNED, UNSIGNED, OneDNN, capabilities, is_right
 from sentence_transformers.backend.native.linear import scratch
-from sentence_transformers.backend.native.weights import Linear, Rounded, RoundedTable, Weights
+from sentence_transformers.backend.native.weights import Linear, Rounded, RoundedTable, Weights, exact
 
 T = TypeVar("T")
 
@@ -54,10 +54,10 @@ def choose() -> Choice:
     if not there:
         raise ValueError("No 8-bit kernel of this build of torch works on this processor. Leave out 'quantize'.")
     generator = torch.Generator().manual_seed(0)
-    exact = Linear(torch.randn(1536, 384, generator=generator), None)
+    whole = Linear(torch.randn(1536, 384, generator=generator), None)
     x = torch.randn(512, 384, generator=generator)
-    steps: dict[str, Callable[[], Any]] = {"float32": partial(torch.mm, x, exact.transposed)}
-    steps |= {kernel.name: partial(Int8Linear.of(exact, kernel=kernel.name), x) for kernel in there}
+    steps: dict[str, Callable[[], Any]] = {"float32": partial(torch.mm, x, whole.transposed)}
+    steps |= {kernel.name: partial(Int8Linear.of(whole, kernel=kernel.name), x) for kernel in there}
     taken = _race(steps)
     base = taken.pop("float32")
     names = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512_f", "avx2")
@@ -100,7 +100,7 @@ class Int8Linear:
     @classmethod
     def of(cls, layer: Linear | Rounded, floor: float | None = None, kernel: str | None = None) -> Int8Linear:
         """Round a layer; the fastest kernel where none is named."""
-        assert isinstance(layer, Linear), "rounded twice"
+        layer = exact(layer)
         weight = layer.weight.float()
         name = kernel or choose().kernel
         scales = weight.abs().amax(1).clamp_(min=TINY) / KERNELS[name].largest
@@ -136,7 +136,7 @@ class Int8Linear:
     def _multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, out), and (N, 1) by which its rows are to be multiplied."""
         kernel = KERNELS[self.kernel]
-        rows = scratch.take("rounded", *x.shape, x)
+        rows = scratch.take("rounded", x.shape[0], x.shape[1], x)
         if self.floor is None:
             largest = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).clamp_(min=TINY)
             factor, start = SIGNED / largest, x.new_tensor(kernel.zeros[0])

@@ -57,6 +57,13 @@ class RoundedTable(Protocol):
     def dtype(self) -> torch.dtype: ...
 
 
+def exact(layer: Linear | Rounded) -> Linear:
+    """A layer that was not rounded. Raises: TypeError for one that was: its weights are gone."""
+    if not isinstance(layer, Linear):
+        raise TypeError("This network was rounded to 8 bits: read its weights from its folder again.")
+    return layer
+
+
 @dataclass(frozen=True)
 class Norm:
     """weight, bias: (width,)."""

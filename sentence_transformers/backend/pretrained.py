@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sentence_transformers.backend import adapters
 from sentence_transformers.backend.base import Network, as_dtype
-from sentence_transformers.backend.native.families import Unsupported
+from sentence_transformers.backend.native.families import WITH_TYPES, Unsupported
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.int8 import Quantization
 from sentence_transformers.backend.native.network import Adopted, NativeNetwork
@@ -153,6 +153,11 @@ class Pretrained:
     def is_native(self) -> bool:
         """Whether no transformers model was needed so far."""
         return self._native is not None
+
+    @property
+    def takes_types(self) -> bool | None:
+        """Whether the network takes segment numbers; None where its tokenizer has to say."""
+        return self.config.get("model_type") in WITH_TYPES if self.is_native else None
 
     def model(self) -> nn.Module:
         """The transformers model; built on first use, in the type and on the device of the network."""

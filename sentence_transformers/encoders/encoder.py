@@ -218,8 +218,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         With ``held``, the graph of the first module computes it and so many modules behind it (see ``graphs``).
         """
         features, held = input, kwargs.pop("held", 0)
-        first: Any = self[0]
-        whole = first.forward_whole(features) if held else None
+        whole = graphs.compute_whole(self, features) if held else None
         for place, (name, module) in enumerate(self._modules.items()):
             assert module is not None
             if whole is not None and place <= held:

@@ -20,13 +20,12 @@ from sentence_transformers.backend.graphs.static import Inputs, quantize_to_open
 from sentence_transformers.encoders.cross import CrossEncoder
 from sentence_transformers.encoders.dense import SentenceTransformer
 from sentence_transformers.encoders.encoder import Encoder
-from sentence_transformers.encoders.loading import CONFIG_FILE, MODULES_FILE, architectures
+from sentence_transformers.encoders.loading import saved_type
 from sentence_transformers.encoders.multi_vector import MultiVectorEncoder
 from sentence_transformers.encoders.sparse import SparseEncoder
 from sentence_transformers.errors import need
 from sentence_transformers.hub import source
 from sentence_transformers.hub.folder import staged
-from sentence_transformers.hub.json_files import read_json
 from sentence_transformers.hub.push import push_folder
 from sentence_transformers.modules.graphs import export
 
@@ -246,15 +245,8 @@ def _given(model: Any, model_name: str | None) -> Encoder:
 def _opened(name: str) -> Encoder:
     """A saved model as the family that it was saved as; a bare classifier is a reranker."""
     found = source.find(name, organization=SentenceTransformer.default_huggingface_organization)
-    config, family = found.file(CONFIG_FILE), SentenceTransformer.model_type
-    if config is not None:
-        family = read_json(config).get("model_type", family)
-    elif found.file(MODULES_FILE) is None and any(
-        kind.endswith("ForSequenceClassification") for kind in architectures(found.folder)
-    ):
-        family = CrossEncoder.model_type
     known = {kind.model_type: kind for kind in FAMILIES}
-    return known.get(family, SentenceTransformer)(str(found.folder), device="cpu")
+    return known.get(saved_type(str(found.folder)), SentenceTransformer)(str(found.folder), device="cpu")
 
 
 def _export(model: Encoder, path: Path, level: Level | None = None) -> None:

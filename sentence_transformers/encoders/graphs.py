@@ -7,11 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from sentence_transformers._types import Features
+from sentence_transformers.backend.graphs.network import GraphNetwork
 from sentence_transformers.backend.graphs.pretrained import PretrainedGraph
 from sentence_transformers.inference.run import Request
 from sentence_transformers.modules.graph_parts import DRAWN, held, is_as_written
 from sentence_transformers.modules.graphs import export
 from sentence_transformers.modules.transformer import Transformer
+from sentence_transformers.ops.layout import packed_tokens
 
 
 def graphs_of(model: Any) -> Iterator[tuple[Transformer, PretrainedGraph]]:
@@ -46,3 +49,16 @@ def _held(model: Any) -> int:
     pairs = zip(facts.modules, others, strict=False)
     is_same = all(type(now) in DRAWN and is_as_written(now, type(now)) and held(now) == then for then, now in pairs)
     return len(facts.modules) if is_same else 0
+
+
+def compute_whole(model: Any, features: Features) -> Features | None:
+    """Token ids -> ``sentence_embedding`` (B, D), where the graph of a model gives it.
+
+    None if a text has no token; the modules know what to do then.
+    """
+    tokens = features.get("tokens") or packed_tokens(features, model.device)[0]
+    network = model[0].network()
+    assert isinstance(network, GraphNetwork)
+    if 0 in tokens.lengths or not tokens.lengths:
+        return None
+    return {**features, "sentence_embedding": network.whole(tokens)}

@@ -18,7 +18,6 @@ from typing_extensions import Self
 
 from sentence_transformers._types import Features
 from sentence_transformers.backend.base import BACKENDS, Network
-from sentence_transformers.backend.graphs.network import GraphNetwork
 from sentence_transformers.backend.graphs.pretrained import PretrainedGraph
 from sentence_transformers.backend.native.heads import FEATURES, FILL, GENERATE, labels_of
 from sentence_transformers.backend.pretrained import Pretrained
@@ -49,7 +48,6 @@ from sentence_transformers.ops.projected import at_places
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 PLAIN = {"input_ids", "attention_mask", "token_type_ids"}  # what is trained without padding has no other arguments
-WITH_TYPES = ("bert", "electra")  # native families whose tokenizers give segment numbers
 
 
 class Transformer(InputModule, WithDimension):
@@ -131,11 +129,10 @@ class Transformer(InputModule, WithDimension):
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
         told = base.folder, model_settings, overrides, trust_remote_code, transformer_task, base
         self.pretrained = Pretrained(*told) if backend == "torch" else PretrainedGraph(*told, backend=backend)
-        config = self.pretrained.config
         self.text = TextTokenizer(
             tokenizer_folder,
             text_settings,
-            with_types=self._takes_types(config),
+            with_types=self.pretrained.takes_types,
             limit=max_seq_length,
             positions=self.pretrained.position_limit,
             lower=do_lower_case,
@@ -149,13 +146,6 @@ class Transformer(InputModule, WithDimension):
         if query_expansion is not None:
             self._expansion = QueryExpansion.of(query_expansion, self.text, query_length)
         self._register()
-
-    def _takes_types(self, config: dict[str, Any]) -> bool | None:
-        """Whether the network takes segment numbers; None where the tokenizer has to say."""
-        if isinstance(self.pretrained, PretrainedGraph) and self.pretrained.wants_types is not None:
-            return self.pretrained.wants_types
-        known = isinstance(self.pretrained, PretrainedGraph) or self.pretrained.is_native
-        return config.get("model_type") in WITH_TYPES if known else None
 
     def _modalities_found(self, reached: dict[str, Any]) -> dict[str, Any]:
         """Text; and messages where the tokenizer has a chat template."""
@@ -339,18 +329,6 @@ class Transformer(InputModule, WithDimension):
             return self._forward_with_gradients(features)
         tokens, layout = packed_tokens(features, self.device)
         return self._write(features, [at_places(x, layout.real) for x in self._run(tokens)])
-
-    def forward_whole(self, features: Features) -> Features | None:
-        """Token ids -> ``sentence_embedding`` (B, D), where the graph of the model gives it.
-
-        None if a text has no token; modules know what to do then.
-        """
-        tokens = features.get("tokens") or packed_tokens(features, self.device)[0]
-        network = self.network()
-        assert isinstance(network, GraphNetwork)
-        if 0 in tokens.lengths or not tokens.lengths:
-            return None
-        return {**features, "sentence_embedding": network.whole(tokens)}
 
     def _run(self, tokens: TokenIds) -> list[Any]:
         """The output of the network, behind all its layers where those are wanted."""

@@ -22,7 +22,7 @@ class Format:
     """How the graphs of a back end are called.
 
     backend: also the folder they are in. title: for messages. default: the usual name. start, end: of all names.
-    beside: what is added to a name, or put in place of its end, for the file of weights that belongs to it.
+    runtime: the package that runs them.
     """
 
     backend: str
@@ -30,6 +30,7 @@ class Format:
     default: str
     start: str
     end: str
+    runtime: str
 
     def companion(self, name: str) -> str:
         """The name of the file of weights that may stand beside a graph."""
@@ -37,8 +38,8 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format("onnx", "ONNX", "model.onnx", "", ".onnx"),
-    "openvino": Format("openvino", "OpenVINO", "openvino_model.xml", "openvino", ".xml"),
+    "onnx": Format("onnx", "ONNX", "model.onnx", "", ".onnx", "onnxruntime"),
+    "openvino": Format("openvino", "OpenVINO", "openvino_model.xml", "openvino", ".xml", "openvino"),
 }
 
 

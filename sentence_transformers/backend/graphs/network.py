@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sentence_transformers.backend.graphs.facts import EMBEDDING, IDS, LOGITS, MASK, STATES, TYPES
-from sentence_transformers.backend.graphs.session import POSITIONS, Array, Session
+from sentence_transformers.backend.graphs.facts import EMBEDDING, LOGITS, STATES
+from sentence_transformers.backend.graphs.feeds import padded
+from sentence_transformers.backend.graphs.session import Array, Session
 from sentence_transformers.backend.native.heads import FILL, GENERATE
 from sentence_transformers.ops.tokens import TokenIds
 
@@ -67,29 +67,22 @@ class GraphNetwork:
 
     def _padded(self, tokens: TokenIds) -> tuple[dict[str, Array], Tensor]:
         """The inputs of the graph (B, T), and which of their places are tokens."""
-        lengths = torch.tensor(tokens.lengths)[:, None]
-        longest = max((1, *tokens.lengths))
+        longest = max(tokens.lengths, default=0)
         if self.position_limit is not None and longest > self.position_limit:
             raise ValueError(
                 f"This model reads at most {self.position_limit} tokens; got a sequence of {longest}. "
                 f"Set model.max_seq_length = {self.position_limit} or less."
             )
-        place = torch.arange(longest).expand(len(tokens.lengths), -1)
-        real = place < lengths
-        seen = real if tokens.visible is None else place < torch.tensor(tokens.visible)[:, None]
-        feeds = {IDS: _spread(tokens.ids, real, self.padding_id), MASK: seen.long().numpy()}
-        if TYPES in self.session.inputs:
-            types = torch.zeros_like(tokens.ids) if tokens.type_ids is None else tokens.type_ids
-            feeds[TYPES] = _spread(types, real, 0)
-        if POSITIONS in self.session.inputs:
-            feeds[POSITIONS] = np.ascontiguousarray(place.numpy())
-        return feeds, real
+        types = None if tokens.type_ids is None else tokens.type_ids.cpu().numpy()
+        feeds, real = padded(
+            tokens.ids.cpu().numpy(),
+            tokens.lengths,
+            self.session.inputs,
+            types=types,
+            visible=tokens.visible,
+            padding_id=self.padding_id,
+        )
+        return feeds, torch.from_numpy(real)
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
         """Nothing to move or cast: the runtime keeps the weights to itself."""
-
-
-def _spread(values: Tensor, real: Tensor, fill: int) -> Array:
-    out = torch.full(real.shape, fill, dtype=torch.int64)
-    out[real] = values.cpu()
-    return out.numpy()

@@ -27,7 +27,7 @@ from sentence_transformers.backend.graphs.files import FORMATS, FOUND_HERE, Form
 from sentence_transformers.backend.graphs.network import GraphNetwork
 from sentence_transformers.backend.graphs.session import SETTINGS, Session, open_session
 from sentence_transformers.backend.graphs.static import openvino_model, save_openvino
-from sentence_transformers.backend.native.families import Unsupported, read_spec
+from sentence_transformers.backend.native.families import WITH_TYPES, Unsupported, read_spec
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.transformers import load_config
 from sentence_transformers.errors import ModelFileError, need
@@ -75,6 +75,7 @@ class PretrainedGraph:
         if self.base.adapter is not None:
             raise ValueError(f"backend={backend!r} takes no adapters: merge the one in {self.base.adapter} first.")
         self._form = FORMATS[backend]
+        need(self._form.runtime, extra=backend, what=f"backend={backend!r}")  # before anything is exported
         self._how = self._checked(settings)
         self.config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
         asked = files.Asked.of(self._form, settings)
@@ -127,6 +128,7 @@ class PretrainedGraph:
             if self.backend == "openvino":
                 path = _converted(path, Path(made_in.name) / self._form.default)
             self._path, self._made_in = path, made_in
+            self.network()
 
     def network(self) -> GraphNetwork:
         """What computes the hidden states."""
@@ -148,11 +150,6 @@ class PretrainedGraph:
         """What the graph says of itself."""
         return None if self.is_pending else self.session.facts
 
-    @property
-    def wants_types(self) -> bool | None:
-        """Whether the graph takes segment numbers; None before there is one."""
-        return None if self.is_pending else TYPES in self.session.inputs
-
     # --- as ``Pretrained`` -------------------------------------------------------------------------------------------
 
     @property
@@ -169,6 +166,11 @@ class PretrainedGraph:
         except Unsupported:
             own = None
         return min((limit for limit in (named, own) if limit is not None and limit > 0), default=None)
+
+    @property
+    def takes_types(self) -> bool:
+        """Whether the graph takes segment numbers, or will take them once it is exported."""
+        return self.config.get("model_type") in WITH_TYPES if self.is_pending else TYPES in self.session.inputs
 
     @property
     def built(self) -> None:

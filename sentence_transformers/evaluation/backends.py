@@ -6,6 +6,7 @@ A way is a row of ``WAYS``. All ways take turns with the first one, so that a no
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from sentence_transformers.backend.native.int8_kernels import capabilities
+from sentence_transformers.encoders.exporting import export_dynamic_quantized_onnx_model
 from sentence_transformers.encoders.quality import Answers, Quality, answers, compare, sample
 from sentence_transformers.errors import need, one_of, positive
 
@@ -36,12 +39,14 @@ class Way:
         name: how it is called in the table.
         backend, model_kwargs: arguments of the encoder.
         prepare: makes a file in a saved model's folder that the way needs; None where it needs none.
+        made_by: what is written to make that file.
     """
 
     name: str
     backend: str = "torch"
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Any, Path], None] | None = None
+    made_by: str = ""
 
     @property
     def arguments(self) -> str:
@@ -51,11 +56,32 @@ class Way:
         return ", ".join(parts)
 
 
+def onnx_instructions() -> str:
+    """The name of the 8-bit ONNX files that are made for this processor."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return "arm64"
+    has = capabilities()
+    return "avx512_vnni" if has.get("avx512_vnni") else "avx512" if has.get("avx512_f") else "avx2"
+
+
+def _onnx_int8(model: Any, folder: Path) -> None:
+    export_dynamic_quantized_onnx_model(model, onnx_instructions(), str(folder), file_suffix=INT8)
+
+
+INT8 = "int8"
+
 WAYS = (
     Way("torch"),
     Way("torch bfloat16", model_kwargs={"dtype": "bfloat16"}),
     Way("torch int8", model_kwargs={"quantize": "int8"}),
     Way("onnx", "onnx"),
+    Way(
+        "onnx int8",
+        "onnx",
+        {"file_name": f"model_{INT8}.onnx"},
+        _onnx_int8,
+        f"export_dynamic_quantized_onnx_model(model, {onnx_instructions()!r}, folder, file_suffix={INT8!r})",
+    ),
     Way("openvino", "openvino"),
 )
 """The first one is what the others are compared with."""
@@ -115,7 +141,8 @@ class Recommendation:
         if self.best is self.rows[0]:
             return f"Recommended: {way.name}, as it is; nothing here is {WORTH:.2f} times as fast and as good."
         speed = f"{self.best.speed:.2f} times the speed of {self.rows[0].way.name}"
-        return f"Recommended: {way.name} ({way.arguments}): {speed}; {self.best.quality}."
+        how = f"{way.arguments}, after {way.made_by}" if way.made_by else way.arguments
+        return f"Recommended: {way.name} ({how}): {speed}; {self.best.quality}."
 
     def table(self) -> str:
         """A line for each way, for people."""

@@ -45,7 +45,8 @@ class Pretrained:
 
     Args:
         folder: holds ``config.json`` and the weights.
-        settings: ``dtype``, ``quantize`` ("int8") and anything else ``AutoModel.from_pretrained`` takes.
+        settings: ``dtype``, ``quantize`` ("int8"), ``cuda_graphs`` (replay single short texts on a GPU), and anything
+            else ``AutoModel.from_pretrained`` takes.
         overrides: keys of ``config.json`` to replace.
         trust_remote_code: run modelling code that comes with the folder.
         task: what is read from the network, one of ``transformers.MODEL_CLASSES``.
@@ -70,6 +71,7 @@ class Pretrained:
         self.base = base or Base(folder, os.path.abspath(folder))
         self.trust_remote_code, self.task = trust_remote_code, task
         self.quantize = one_of("model_kwargs['quantize']", settings.pop("quantize", None), (None, "int8"))
+        cuda_graphs = bool(settings.pop("cuda_graphs", False))
         self._config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
         self._native: NativeNetwork | None = None
         self._adopted: Adopted | None = None
@@ -79,6 +81,7 @@ class Pretrained:
         try:
             self._check_settings()
             self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype(), task, bool(self.quantize))
+            self._native.cuda_graphs = cuda_graphs
         except Unsupported as reason:
             if self.quantize:
                 raise ValueError(
@@ -228,6 +231,8 @@ class Pretrained:
         if native is not None:  # asked once: another thread may build the model meanwhile
             return native
         assert self._adopted is not None and self._hosted is not None
+        if is_compiled(self._hosted.model):
+            return self._hosted
         return self._adopted.current() or self._hosted
 
     def live(self) -> LiveEncoder | None:
@@ -244,7 +249,7 @@ class Pretrained:
             return None
         if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
             return None
-        if getattr(model, "_is_fsdp_managed_module", False) or model._compiled_call_impl is not None:
+        if getattr(model, "_is_fsdp_managed_module", False) or is_compiled(model):
             return None
         return self._adopted.live()
 
@@ -284,3 +289,11 @@ class Pretrained:
         config = {key: value for key, value in self._config.items() if key != "torch_dtype"}
         config["dtype"] = str(dtype).removeprefix("torch.")
         (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether somebody asked ``torch.compile`` for this model, by a wrapper or in place, or for a part of it."""
+    return any(
+        module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
+        for module in model.modules()
+    )

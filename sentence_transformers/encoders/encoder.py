@@ -116,6 +116,8 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         super().__init__(named)
         graphs.complete(self)
         self._settle(device, explicit_dtype=_asks_for_dtype(model_kwargs))
+        if (model_kwargs or {}).get("dtype", (model_kwargs or {}).get("torch_dtype")) == "auto":
+            self._take_half_on_a_gpu()
         self.model_card_data = model_card_data or self.model_card_data_class()
         self.model_card_data.register_model(self)
         if self._origin is not None:
@@ -204,6 +206,23 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         named = {name: text for name, text in self.prompts.items() if text}
         if named:
             logger.info("Prompts: %s; default: %s.", named, self.default_prompt_name)
+
+    def _take_half_on_a_gpu(self) -> None:
+        """``dtype="auto"``: on a GPU half precision, unless the weights are in it already."""
+        if self.device.type != "cuda" or self.dtype is not torch.float32:
+            return
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        self.to(dtype)
+        logger.info("dtype='auto': computing in %s on %s.", str(dtype).removeprefix("torch."), self.device)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """``torch.compile`` the network of every transformer of this model, in place; arguments as of that function.
+
+        ``encode`` then really runs what was compiled: transformers' model, padded, instead of the native engine.
+        """
+        for part in self.parts():
+            if isinstance(part, Transformer):
+                part.auto_model.compile(*args, **kwargs)
 
     def _placed_by_accelerate(self) -> bool:
         first = self[0]

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.int8_kernels import KERNELS, SIGNED, UNSIGNED, OneDNN, capabilities, is_right
-from sentence_transformers.backend.native.linear import scratch
 from sentence_transformers.backend.native.weights import Linear, Rounded, RoundedTable, Weights, exact
 
 T = TypeVar("T")
@@ -136,15 +135,14 @@ class Int8Linear:
     def _multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, out), and (N, 1) by which its rows are to be multiplied."""
         kernel = KERNELS[self.kernel]
-        rows = scratch.take("rounded", x.shape[0], x.shape[1], x)
         if self.floor is None:
             largest = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).clamp_(min=TINY)
             factor, start = SIGNED / largest, x.new_tensor(kernel.zeros[0])
-            torch.addcmul(start, x, factor, out=rows)
+            rows = torch.addcmul(start, x, factor)
             return kernel.multiply(rows, self.packed, self.scales, signed=True), largest.div_(SIGNED)
         largest = x.amax(1, keepdim=True).sub_(self.floor).clamp_(min=TINY)
         factor = UNSIGNED / largest
-        torch.addcmul(kernel.zeros[1] - self.floor * factor, x, factor, out=rows)
+        rows = torch.addcmul(kernel.zeros[1] - self.floor * factor, x, factor)
         return kernel.multiply(rows, self.packed, self.scales, signed=False), largest.div_(UNSIGNED)
 
 

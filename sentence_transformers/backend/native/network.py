@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.backend.native import encoder, int8, logits, weights
+from sentence_transformers.backend.native.cuda_graphs import LONGEST, Recordings
 from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.training import LiveEncoder
@@ -30,18 +31,22 @@ class NativeNetwork:
     """Runs a network of the table of families (``families.py``). Safe to run from many threads at once."""
 
     threads_safe = True
+    cuda_graphs = False
+    """Whether single short texts on a GPU are recorded and replayed (see ``cuda_graphs``)."""
     stored: Mapping[str, Tensor] | None = None
     """The tensors of the checkpoint, mapped from disk: there as long as this is, whatever becomes of the folder."""
 
     def __init__(self, spec: Spec, parts: weights.Weights, quantization: int8.Quantization | None = None) -> None:
         self.spec, self.weights, self.quantization = spec, parts, quantization
         self._screened: tuple[Tensor, Screen] | None = None
+        self._recordings: Recordings | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             **vars(self),
             "stored": None,
             "_screened": None,
+            "_recordings": None,
         }  # a copy reads the folder again, should it ever be saved
 
     @classmethod
@@ -92,7 +97,23 @@ class NativeNetwork:
     def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
         # it computes in the type of its weights; autocast would mix types in the steps that work in place
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return encoder.encode(self.spec, self.weights, tokens.to(self.device), all_layers)
+            tokens = tokens.to(self.device)
+            if self.cuda_graphs and not all_layers and self._may_be_recorded(tokens):
+                return [self._recorded().run(tokens.ids)]
+            return encoder.encode(self.spec, self.weights, tokens, all_layers)
+
+    def _may_be_recorded(self, tokens: TokenIds) -> bool:
+        """Whether nothing of the forward depends on more than the ids: it looks at no value, and copies no table."""
+        plain = tokens.type_ids is None and tokens.visible is None and self.spec.padding_id is None
+        single = len(tokens.lengths) == 1 and 0 < tokens.lengths[0] <= LONGEST
+        return self.device.type == "cuda" and plain and single
+
+    def _recorded(self) -> Recordings:
+        if self._recordings is None:
+            self._recordings = Recordings(
+                lambda ids: encoder.encode(self.spec, self.weights, TokenIds(ids, (len(ids),)))[-1]
+            )
+        return self._recordings
 
     def logits(self, tokens: TokenIds) -> Tensor | Projected:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
@@ -113,7 +134,7 @@ class NativeNetwork:
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
         if self.quantization is None:
-            self.weights = weights.convert(self.weights, change)
+            self.weights, self._recordings = weights.convert(self.weights, change), None
             return
         changed = change(torch.empty(0))
         if changed.device.type != "cpu" or changed.dtype is not torch.float32:

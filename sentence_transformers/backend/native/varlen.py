@@ -62,6 +62,8 @@ def _flash() -> Callable[..., Any] | None:
 
 def _starts(tokens: TokenIds, device: torch.device) -> Tensor:
     """(B + 1,) int32: where sequences begin, and the end."""
+    if len(tokens.groups) == 1:  # nothing to copy, so that a forward of it can be recorded
+        return torch.arange(len(tokens.lengths) + 1, dtype=torch.int32, device=device) * tokens.lengths[0]
     return moved(F.pad(torch.tensor(tokens.lengths).cumsum(0), (1, 0)).to(torch.int32), device)
 
 

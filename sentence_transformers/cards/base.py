@@ -176,9 +176,9 @@ class ModelCardData:
             self._replace(found)
             then = [one for one in self.earlier_evaluations.get(step, ()) if one.key != found.key]
             self.earlier_evaluations[step] = [*then, found]
-            primary = evaluator.primary_metric
-            if primary is not None and primary in metrics:
-                history.note(self.training_logs, epoch, step, {primary: metrics[primary]})
+            if found.primary is not None and found.primary in found.metrics:
+                value = found.shown(found.primary)
+                history.note(self.training_logs, epoch, step, {evaluator.primary_metric: value})
 
     def _replace(self, found: Evaluation) -> None:
         others = [one for one in self.evaluations if one.key != found.key]

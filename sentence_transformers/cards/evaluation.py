@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .losses import name_of
@@ -22,6 +22,7 @@ class Evaluation:
         description: what is evaluated, in words. evaluator: its class. config: its settings as JSON, or "".
         name: of the data, or "". primary: the metric that counts, without the name; None where none does.
         metrics: metric -> value, without the name.
+        baselines: metric -> value that the model has to beat, of some metrics.
     """
 
     description: str
@@ -30,6 +31,7 @@ class Evaluation:
     name: str
     primary: str | None
     metrics: dict[str, Any]
+    baselines: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, evaluator: Any, metrics: Mapping[str, Any]) -> Evaluation:
@@ -37,14 +39,24 @@ class Evaluation:
         name = str(getattr(evaluator, "name", "") or "")
         config = evaluator.get_config_dict()
         primary = evaluator.primary_metric
+        values = {_short(key, name): plain(value) for key, value in metrics.items()}
+        prefix = str(getattr(evaluator, "baseline", "") or "")
+        baselines = {metric: values[prefix + metric] for metric in values if prefix and prefix + metric in values}
+        beaten = {prefix + metric for metric in baselines}
         return cls(
             description=str(evaluator.description),
             evaluator=name_of(evaluator),
             config=json.dumps(config, indent=4, ensure_ascii=False, default=str) if config else "",
             name=name,
             primary=None if primary is None else _short(primary, name),
-            metrics={_short(key, name): plain(value) for key, value in metrics.items()},
+            metrics={metric: value for metric, value in values.items() if metric not in beaten},
+            baselines=baselines,
         )
+
+    def shown(self, metric: str) -> Any:
+        """The value of a metric; where there is a baseline, text that says by how much it is beaten: "0.9 (+0.1)"."""
+        value, base = self.metrics[metric], self.baselines.get(metric)
+        return value if base is None else f"{value:.4f} ({value - base:+.4f})"
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -82,7 +94,7 @@ def _section(group: Sequence[Evaluation]) -> Shown:
     header = ["Metric", *(["Value"] if len(group) == 1 else [escape(one.name or "unnamed") for one in group])]
     rows = []
     for metric in first.metrics:
-        cells = [escape(metric), *(number(one.metrics[metric]) for one in group)]
+        cells = [escape(metric), *(number(one.shown(metric)) for one in group)]
         rows.append([bold(cell) for cell in cells] if metric == first.primary else cells)
     return Shown(first.description, names, code(first.evaluator), first.config, table(header, rows))
 

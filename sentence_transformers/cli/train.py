@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``train``."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file: model, train, loss, evaluators, arguments")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file: kind, model, train, loss, evaluators, arguments")
     parser.add_argument(
         "--set",
         action="append",

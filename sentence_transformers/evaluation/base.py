@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+\d*|\d+")
 
@@ -21,10 +21,13 @@ class BaseEvaluator:
     Attributes:
         greater_is_better: whether a higher primary metric is better.
         primary_metric: the name of the one number that says how good a model is; None where there is none.
+        baseline: what the names of metrics that the model has to beat begin with; a card shows how far it does. Empty
+            where there are none.
     """
 
     greater_is_better: bool = True
     primary_metric: str | None = None
+    baseline: ClassVar[str] = ""
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1

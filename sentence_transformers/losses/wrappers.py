@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backend.native.heads import FEATURES
 from ..encoders.encoder import Encoder
 from ..modules.transformer import Transformer
 from ..ops.tensors import normalize_embeddings
@@ -104,7 +105,8 @@ class AdaptiveLayerLoss(Wrapper):
             1 / (1 + i), or a function of i.
 
     Columns and labels: those of the loss.
-    Raises: ValueError for an unknown weighting, or a model that does not begin with a ``Transformer``.
+    Raises: ValueError for an unknown weighting, or a model that does not begin with a ``Transformer``, or with one that
+        has a head (SPLADE, rerankers).
     Source: Li et al. 2024, https://arxiv.org/abs/2402.14776
     """
 
@@ -265,13 +267,24 @@ def _narrowed(embeddings: list[Tensor], labels: Tensor | None, width: int) -> tu
 
 
 def _modules(model: nn.Module) -> list[Any]:
-    """The modules of an encoder, also of one wrapped for several processes or compiled; the first a Transformer."""
+    """The modules of an encoder, also of one wrapped for several processes or compiled.
+
+    Raises: ValueError unless the first is a Transformer that embeds tokens: behind a head there are no layers.
+    """
     encoder = encoder_of(model)
     parts = list(encoder) if isinstance(encoder, Encoder) else [encoder]
     if not isinstance(parts[0], Transformer):
         raise ValueError(
             "A loss behind several layers needs an encoder whose first module is a Transformer; got "
             f"{type(parts[0]).__name__}."
+        )
+    task = parts[0].transformer_task
+    if task != FEATURES:
+        raise ValueError(
+            f"A loss behind several layers needs a Transformer of the task {FEATURES!r}, which embeds tokens behind "
+            f"each layer; got one with a head, of the task {task!r}, as models of SPLADE and rerankers have. Leave "
+            "this loss out: train with the loss inside alone, or, for narrower embeddings, with MatryoshkaLoss around "
+            "it."
         )
     return parts
 

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.evaluation.base import BaseEvaluator, SequentialEvaluator
+from sentence_transformers.evaluation.cross.classification import CrossEncoderClassificationEvaluator
+from sentence_transformers.evaluation.cross.reranking import CrossEncoderRerankingEvaluator
 from sentence_transformers.evaluation.retrieval import InformationRetrievalEvaluator
 from sentence_transformers.evaluation.similarity import EmbeddingSimilarityEvaluator
 from sentence_transformers.inference import run as loop
@@ -80,6 +82,7 @@ def build(folder: Path) -> None:
     heads.build_splade(folder / "sparse", "max", "relu")
     heads.build_late("bert", folder / "late")
     heads.build_classifier("bert", folder / "cross", 3)
+    heads.build_classifier("bert", folder / "reranker")
 
 
 def dense(folder: Path) -> SentenceTransformer:
@@ -117,6 +120,20 @@ def evaluators() -> dict[str, BaseEvaluator]:
         ),
         "several": SequentialEvaluator([EmbeddingSimilarityEvaluator(first, second, scores, name="a"), Number()]),
         "number": Number(),
+    }
+
+
+def of_pairs() -> dict[str, tuple[str, BaseEvaluator]]:
+    """Evaluators that ask for scores of pairs, and the folders of their models."""
+    first, second = texts(20, 0), texts(20, 1)
+    samples = [
+        {"query": query, "positive": [second[row]], "documents": second[row % 5 : row % 5 + 7]}
+        for row, query in enumerate(first)
+    ]
+    classes = CrossEncoderClassificationEvaluator(PAIRS, [row % 3 for row in range(len(PAIRS))], name="classes")
+    return {
+        "reranking": ("reranker", CrossEncoderRerankingEvaluator(samples, name="ranks", batch_size=5)),
+        "classification of pairs": ("cross", classes),
     }
 
 
@@ -204,6 +221,16 @@ def measured(folder: Path, output: Path) -> dict[str, Any]:
         found[name] = (metrics, evaluator.primary_metric)
     apart = evaluated(Number(), model, str(output), 1.0, 5, is_whole=False)
     found["each by itself"] = (apart, None)
+    return found
+
+
+def scored_pairs(folder: Path, output: Path) -> dict[str, Any]:
+    """What evaluators of rerankers find, and their primary metrics afterwards."""
+    found = {}
+    for name, (place, evaluator) in of_pairs().items():
+        model = CrossEncoder(str(folder / place), device="cpu")
+        metrics = evaluated(evaluator, model, str(output), 1.0, 5)
+        found[name] = (metrics, evaluator.primary_metric)
     return found
 
 
@@ -309,6 +336,9 @@ def main(folder: Path) -> None:
     count = counted()
     found: dict[str, Any] = {"asked": asked(folder), "shared": count[0]}
     found["measured"] = measured(folder, folder / f"output-{rank}")
+    before = count[0]
+    found["measured"] |= scored_pairs(folder, folder / f"output-{rank}")
+    found["shared evaluators"] = count[0] - before
     found["failed"] = failed(folder)
     if rank != "alone":
         found["training"] = in_training(folder, folder / "training")

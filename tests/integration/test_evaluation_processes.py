@@ -47,11 +47,16 @@ def test_other_processes_help_with_every_call_that_is_large_enough(results: dict
     assert results["0"]["shared"] == results["alone"]["shared"] == 0
 
 
-@pytest.mark.parametrize("name", [*script.evaluators(), "each by itself"])
+@pytest.mark.parametrize("name", [*script.evaluators(), *script.of_pairs(), "each by itself"])
 def test_all_processes_get_the_metrics_of_one_exactly(name: str, results: dict[str, Any]) -> None:
     alone, *several = (results[who]["measured"][name] for who in ("alone", "0", "1"))
     assert several == [alone] * WORLD
     assert alone[0]
+
+
+def test_other_processes_score_pairs_for_evaluators_of_rerankers(results: dict[str, Any]) -> None:
+    assert results["1"]["shared evaluators"] == len(script.of_pairs())
+    assert results["0"]["shared evaluators"] == results["alone"]["shared evaluators"] == 0
 
 
 def test_only_the_first_process_writes_files_and_those_of_one(results: dict[str, Any]) -> None:
@@ -60,7 +65,7 @@ def test_only_the_first_process_writes_files_and_those_of_one(results: dict[str,
     alone, first = (
         {path.name: path.read_bytes() for path in (folder / f"output-{who}").iterdir()} for who in ("alone", "0")
     )
-    assert first == alone and len(first) == 4
+    assert first == alone and len(first) == 6
 
 
 @pytest.mark.parametrize("name", ["in the evaluator", "in process 0", "in process 1", "truncated"])

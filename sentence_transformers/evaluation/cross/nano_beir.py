@@ -6,14 +6,14 @@ Source: https://huggingface.co/collections/zeta-alpha-ai/nanobeir; Thakur et al.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ...errors import positive
 from ..nano_beir import DATASET_ID, SPLITS, NanoData, NanoEvaluator, load_subset, with_progress
 from ..reporting import Measured
-from .reranking import CrossEncoderRerankingEvaluator
+from .reranking import BASE, CrossEncoderRerankingEvaluator
 
 DEFAULT = [name for name in SPLITS if name not in ("arguana", "touche2020")]
 """Not the two of arguments: what speaks for or against the query is not what rerankers are trained to find."""
@@ -37,6 +37,7 @@ class CrossEncoderNanoBEIREvaluator(NanoEvaluator):
     Raises: ValueError for an unknown name, or data that cannot be loaded; ImportError without ``datasets``.
     """
 
+    baseline: ClassVar[str] = BASE
     evaluators: list[CrossEncoderRerankingEvaluator]
 
     def __init__(
@@ -64,7 +65,7 @@ class CrossEncoderNanoBEIREvaluator(NanoEvaluator):
         self.csv_headers = self.evaluators[0].csv_headers
 
     def total(self, means: dict[str, float]) -> Measured:
-        row = {metric.upper(): value for metric, value in means.items() if not metric.startswith("base_")}
+        row = {metric.upper(): value for metric, value in means.items() if not metric.startswith(BASE)}
         return Measured(means, row, f"ndcg@{self.at_k}")
 
     def get_config_dict(self) -> dict[str, Any]:

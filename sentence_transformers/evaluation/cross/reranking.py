@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ...errors import positive
 from ..reporting import Measured, csv_name
 from ..reranking import as_list, cutoff_of, found_relevance, metrics_of_one, rank_means, with_cutoff
 from .predicting import Array, PredictingEvaluator
+
+BASE = "base_"
+"""Before the metrics of the order that is reranked."""
 
 
 class CrossEncoderRerankingEvaluator(PredictingEvaluator):
@@ -36,6 +39,8 @@ class CrossEncoderRerankingEvaluator(PredictingEvaluator):
     Raises: ValueError if a sample has no query, no "positive", or not exactly one of "negative" and "documents"; when
         it is called, for a model with several labels, a score that is nan, or if there are no samples.
     """
+
+    baseline: ClassVar[str] = BASE
 
     def __init__(
         self,
@@ -69,7 +74,7 @@ class CrossEncoderRerankingEvaluator(PredictingEvaluator):
         found = [task.found for task in tasks if task.found is not None]
         if found:
             base = rank_means([-np.arange(len(one)) for one in found], found, self.at_k)
-            metrics |= {f"base_{metric}": value for metric, value in with_cutoff(base, self.at_k).items()}
+            metrics |= {f"{BASE}{metric}": value for metric, value in with_cutoff(base, self.at_k).items()}
         return Measured(metrics, row, f"ndcg@{self.at_k}")
 
     def compute_metrics(self, y_true: Any, y_pred: Any) -> tuple[float, float, float]:

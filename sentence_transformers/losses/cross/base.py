@@ -30,6 +30,8 @@ class PairLoss(Loss):
 
     output_name: ClassVar[str] = "scores"
     needs_one_label: ClassVar[bool] = True
+    needs_lists: ClassVar[bool] = False
+    """Whether the labels of an example are a list of any length, one for each of its texts."""
 
     def __init__(self, model: nn.Module, activation_fn: nn.Module | None = None) -> None:
         super().__init__(model)
@@ -54,14 +56,27 @@ class PairLoss(Loss):
 
         Args:
             inputs: the columns that are no label, in order, each a list of B texts (or lists of texts).
-            labels: what the loss asks for; None where it needs none.
+            labels: what the loss asks for, a tensor or a list with those of each example; None where it needs none.
             prompt: put before the first text of every pair. task: for a model with routes.
 
         Returns: a number, or the parts it is the sum of.
         """
+        if isinstance(labels, (list, tuple)) and not self.needs_lists:
+            labels = self._stacked(labels)
         columns = self.pairs([list(column) for column in inputs], labels)
         features = [self.preprocess(column, prompt, task) for column in columns]
         return self.run(features, labels, self.compute_loss_from_embeddings)
+
+    def _stacked(self, labels: Sequence[Any]) -> Tensor:
+        """Labels of each example as one tensor. Raises: ValueError unless there are as many of each."""
+        rows = [torch.as_tensor(one) for one in labels]
+        shapes = {tuple(row.shape) for row in rows}
+        if len(shapes) != 1:
+            raise ValueError(
+                f"{type(self).__name__} expects as many labels for each example, got the shapes {sorted(shapes)}. For "
+                "lists of any length there are ListNetLoss, LambdaLoss and their like."
+            )
+        return torch.stack(rows)
 
     def pairs(self, columns: list[list[Any]], labels: Any) -> list[list[Pair]]:
         """What is scored: lists of pairs. Raises: ValueError for columns that do not fit the loss."""

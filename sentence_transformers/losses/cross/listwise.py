@@ -33,6 +33,7 @@ class ListLoss(PairLoss):
     documents.
     """
 
+    needs_lists: ClassVar[bool] = True
     labels_wanted: ClassVar[str] = "a list of labels for each sample, but got a single value for each sample"
 
     def __init__(

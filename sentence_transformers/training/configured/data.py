@@ -310,6 +310,8 @@ def _labelled(rows: Dataset, label: Label, place: str, takes_all: bool) -> Datas
             f"by columns, without {others}."
         )
     if label.classes is not None:
+        if isinstance(rows[0][label.column], list):
+            raise ValueError(f"{here}.classes: the column {label.column!r} holds lists; expected one of the classes.")
         unknown = sorted({str(one) for one in rows.unique(label.column) if one not in label.classes})
         if unknown:
             raise ValueError(
@@ -331,8 +333,12 @@ def _labelled(rows: Dataset, label: Label, place: str, takes_all: bool) -> Datas
         numbers = {name: number for number, name in enumerate(label.classes)}
         values = [numbers[value] for value in values]
     if label.divide_by is not None:
-        values = [value / label.divide_by for value in values]
+        values = [_divided(value, label.divide_by) for value in values]
     return rows.remove_columns(label.column).add_column(LABEL, values)
+
+
+def _divided(value: Any, by: float) -> Any:
+    return [one / by for one in value] if isinstance(value, list) else value / by
 
 
 def _check_numbers(rows: Dataset, column: str, here: str) -> None:

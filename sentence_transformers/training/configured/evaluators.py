@@ -6,7 +6,7 @@ and texts, judgements). All others are settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,11 +17,11 @@ from ...errors import one_of
 from .data import KEYS, DatasetPlan, dataset_plan
 from .document import Section, expect, shown
 from .models import ModelPlan
-from .parts import MODELS, Made, OpenPlan, named_class
-from .values import check_complete, checked, described, fits, parameters
+from .parts import MODELS, OpenPlan
+from .values import Made, check_complete, checked, described, fits, named_class, parameters
 
 OF_DATASET = tuple(key for key in KEYS if key != "label")
-ONLY_IN_PYTHON = ("dataloader", "dataframe")
+ONLY_IN_PYTHON = ("dataloader", "dataframe", "dense_samples", "sparse_samples")
 """Data that cannot be described in a file."""
 RETRIEVAL = ("queries", "corpus", "relevant_docs")
 FROM_PAIRS = ("query", "document")
@@ -34,8 +34,13 @@ JUDGEMENTS = {
     "score": ("score", "relevance"),
 }
 SAMPLES = {"query": ("query",), "positive": ("positive",), "negative": ("negative",)}
+RANKED = {"query": ("query",), "positive": ("positive",), "documents": ("documents",)}
+RANKS = "always_rerank_positives"
+"""Evaluators with this argument take samples with the results of a search, too."""
 PAIRS = {"first": ("first", "id1"), "second": ("second", "id2")}
 OPTIONAL = ("score",)
+OF_TWO = {"sentence_pairs": ("sentences1", "sentences2")}
+"""Argument that is made of two columns -> what they are called."""
 
 Columns: TypeAlias = dict[str, str]
 
@@ -56,9 +61,9 @@ def _relevant(rows: Dataset, columns: Columns) -> dict[str, set[str]]:
 
 
 def _samples(rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
-    """Query, positives and negatives."""
-    taken = [rows[columns[name]][:] for name in SAMPLES]
-    return [dict(zip(SAMPLES, values, strict=True)) for values in zip(*taken, strict=True)]
+    """Query, positives, and negatives or the results of a search."""
+    taken = [rows[column][:] for column in columns.values()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*taken, strict=True)]
 
 
 def _pairs(rows: Dataset, columns: Columns) -> list[tuple[str, str]]:
@@ -76,7 +81,8 @@ READERS: dict[str, Reader] = {
     "duplicates_list": (_pairs, PAIRS),
     "samples": (_samples, SAMPLES),
 }
-"""Argument with a dataset of its own -> how it is read, and what its columns are usually called."""
+"""Argument with a dataset of its own, unless it takes a column of texts -> how it is read, and what its columns are
+usually called."""
 
 
 @dataclass
@@ -119,8 +125,21 @@ class EvaluatorPlan:
         for argument, plan in self.own.items():
             reader, names = READERS[argument]
             rows = plan.raw()
+            if names is SAMPLES and "documents" in (plan.columns or rows.features):
+                names = self._names_of_ranked(plan, rows)
             found[argument] = reader(rows, _columns(plan, rows, names))
         return found
+
+    def _names_of_ranked(self, plan: DatasetPlan, rows: Dataset) -> Mapping[str, tuple[str, ...]]:
+        """What columns of samples with results of a search are called. Raises: ValueError where none are expected."""
+        if RANKS in parameters(self.kind):
+            return RANKED
+        if plan.columns is None and "negative" not in rows.features:
+            raise ValueError(
+                f"{plan.place}: {self.kind.__name__} takes negatives, not the results of a search, as rerankers do; "
+                "name the columns if they are: columns: {query: ..., positive: ..., negative: ...}."
+            )
+        return SAMPLES
 
     def build(self, open_model: Callable[[ModelPlan], Any]) -> Any:
         """The evaluator. Raises: ValueError, with the place, for what it refuses."""
@@ -135,13 +154,18 @@ class EvaluatorPlan:
         takes = parameters(self.kind)
         found = {argument: rows[column][:] for argument, column in self.columns.items()}
         for argument, values in found.items():
-            hint = takes[argument].annotation
+            hint = takes[argument].annotation if argument in takes else Sequence[str]
+            if fits([1], hint) and not fits([0.5], hint):
+                found[argument] = values = [_whole(value) for value in values]
             odd = next((at for at, value in enumerate(values) if not fits([value], hint)), None)
             if odd is not None:
                 raise ValueError(
                     f"{self.place}: the column {self.columns[argument]!r} shall be {argument}, {described(hint)}; but "
                     f"row {odd + 1} holds {shown(values[odd])}."
                 )
+        for whole, parts in OF_TWO.items():
+            if parts[0] in found and whole in takes:
+                found[whole] = list(zip(*(found.pop(one) for one in parts), strict=True))
         return found
 
     def _pairs(self, rows: Dataset) -> dict[str, Any]:
@@ -153,6 +177,11 @@ class EvaluatorPlan:
             relevant.setdefault(ids[0][query], set()).add(ids[1][document])
         by_id = [{identity: text for text, identity in some.items()} for some in ids]
         return dict(zip(RETRIEVAL, (*by_id, relevant), strict=True))
+
+
+def _whole(value: Any) -> Any:
+    """A number without a fraction as a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def evaluator_plan(
@@ -174,7 +203,8 @@ def evaluator_plan(
     if odd:
         raise ValueError(f"{section.place} needs {odd[0]}, which cannot be said in a file: run it in Python.")
     has_rows = "path" in section.values or "hub" in section.values
-    needs_rows = [one for one in data if one not in READERS]
+    own = [one for one in takes if one in READERS and not fits(["a text"], takes[one].annotation)]
+    needs_rows = [column for one in data if one not in own for column in OF_TWO.get(one, (one,))]
     from_pairs = has_rows and data == list(RETRIEVAL)
     section.only([*takes, *(OF_DATASET if needs_rows or from_pairs else ())])
     plan = EvaluatorPlan(known[name], section.place, from_pairs=from_pairs)
@@ -182,15 +212,18 @@ def evaluator_plan(
         plan.data = DatasetPlan.of(section, folder)
         plan.columns = _own_columns(section, plan.data, FROM_PAIRS if from_pairs else needs_rows)
     for key, given in section.values.items():
-        if key in READERS:
+        if key in own:
             plan.own[key] = dataset_plan(section, key, folder, OF_DATASET)
         elif key in MODELS:
             plan.settings[key] = open_plan(section.values, key, section.at(key))
         elif key in data:
-            raise ValueError(f"{section.at(key)} is a column of the dataset: give columns: {{{key}: ...}}.")
+            what = "two columns" if key in OF_TWO else "a column"
+            columns = ", ".join(f"{column}: ..." for column in OF_TWO.get(key, (key,)))
+            raise ValueError(f"{section.at(key)} is {what} of the dataset: give columns: {{{columns}}}.")
         elif key not in OF_DATASET:
             plan.settings[key] = checked(given, takes[key], section.at(key))
-    complete = [*needs_rows, *plan.own, *(RETRIEVAL if from_pairs else ())]
+    of_rows = [one for one in data if one not in own]
+    complete = [*of_rows, *plan.own, *(RETRIEVAL if from_pairs else ())]
     check_complete(section, takes, given=complete)
     return plan
 

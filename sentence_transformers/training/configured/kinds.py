@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from ..._lazy import resolve
 from ..._public import NAMES
 from ...evaluation.base import BaseEvaluator
-from .parts import Made, classes
+from ...evaluation.cross.deprecated import Renamed
+from ...losses.base import Loss
+from .values import Made, classes
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class Kind:
     Attributes:
         model, trainer, arguments: names of classes at the top of the package.
         losses, evaluators: namespaces.
+        functions: a namespace with what else may be named among the settings of losses, such as weighting schemes; "":
+            none.
+        from_nothing: whether a model may be static embeddings that no model is read for.
     """
 
     model: str
@@ -27,6 +30,8 @@ class Kind:
     arguments: str
     losses: str
     evaluators: str
+    functions: str = ""
+    from_nothing: bool = False
 
     def named(self, name: str) -> Any:
         """The class of a public name."""
@@ -34,12 +39,23 @@ class Kind:
 
     def known_losses(self) -> dict[str, Made]:
         """Public name -> class."""
-        return classes(self.losses, nn.Module)
+        return classes(self.losses, Loss)
+
+    def known_functions(self) -> dict[str, Any]:
+        """Public name -> function, or class that is called with settings."""
+        found = {name: resolve(target) for name, target in NAMES[self.functions].items()} if self.functions else {}
+        losses = self.known_losses()
+        return {name: one for name, one in found.items() if name not in losses}
 
     def known_evaluators(self) -> dict[str, Made]:
-        """Public name -> class, without those that are no measure of their own."""
+        """Public name -> class, without old names, and those that are no measure of their own."""
         bases = set(classes("base.evaluation", BaseEvaluator))
-        return {name: one for name, one in classes(self.evaluators, BaseEvaluator).items() if name not in bases}
+        found = classes(self.evaluators, BaseEvaluator).items()
+        return {name: one for name, one in found if name not in bases and not issubclass(one, Renamed)}
+
+    def collator(self) -> Any:
+        """The class that makes batches."""
+        return self.named(self.trainer).data_collator_class
 
 
 KINDS = {
@@ -49,6 +65,30 @@ KINDS = {
         "SentenceTransformerTrainingArguments",
         "losses",
         "evaluation",
+        from_nothing=True,
+    ),
+    "reranker": Kind(
+        "CrossEncoder",
+        "CrossEncoderTrainer",
+        "CrossEncoderTrainingArguments",
+        "cross_encoder.losses",
+        "cross_encoder.evaluation",
+        functions="cross_encoder.losses",
+    ),
+    "sparse": Kind(
+        "SparseEncoder",
+        "SparseEncoderTrainer",
+        "SparseEncoderTrainingArguments",
+        "sparse_encoder.losses",
+        "sparse_encoder.evaluation",
+    ),
+    "multi-vector": Kind(
+        "MultiVectorEncoder",
+        "MultiVectorEncoderTrainer",
+        "MultiVectorEncoderTrainingArguments",
+        "multi_vector_encoder.losses",
+        "multi_vector_encoder.evaluation",
+        functions="multi_vector_encoder.scoring",
     ),
 }
-"""The values of ``kind:``. Other families are further rows."""
+"""The values of ``kind:``."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from torch import nn
 
 from ...hub import source
 from ...modules.static import TOKENIZER, StaticEmbedding
@@ -21,6 +22,8 @@ STATIC_KEYS = ("tokenizer", "dimension")
 ORGANIZATION = "sentence-transformers"
 """Whose models need no organisation before their names."""
 NAME = "model_name_or_path"
+ACTIVATIONS = {name: getattr(nn, name) for name in ("Identity", *nn.modules.activation.__all__)}
+"""What the activation of a reranker may be."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ class ModelPlan:
         return model
 
 
-def model_plan(holder: dict[str, Any], key: str, place: str, kind: type[Any], folder: Path) -> ModelPlan:
+def model_plan(
+    holder: dict[str, Any], key: str, place: str, kind: type[Any], folder: Path, from_nothing: bool = True
+) -> ModelPlan:
     """Read the settings of a model; a text is its name.
 
     Args:
         holder: what has the settings under ``key``; a folder becomes an absolute path in it.
         folder: relative paths begin here. What is no folder there is a name.
+        from_nothing: whether it may be static embeddings that no model is read for.
 
     Raises: ValueError for what cannot be, and for a path that is not there.
     """
@@ -75,14 +81,16 @@ def model_plan(holder: dict[str, Any], key: str, place: str, kind: type[Any], fo
         return ModelPlan(kind, place, {NAME: holder[key]})
     section = Section.of(value, place)
     takes = {name: one for name, one in parameters(kind).items() if name not in NOT_IN_A_FILE}
-    if section.values.get("static") is not None:
+    if from_nothing and section.values.get("static") is not None:
         section.only(["static", *(name for name in takes if name not in (NAME, "trust_remote_code", "revision"))])
         static = _static(section.section("static"), folder)
         return ModelPlan(kind, place, _checked(section, takes, "static"), {}, static)
-    section.only(["name", "static", *AFTERWARDS, *(name for name in takes if name != NAME)])
-    name = section.need("name", str, what="a model's name or folder; or static: {tokenizer: ..., dimension: ...}")
+    allowed = ["name", *AFTERWARDS, *(name for name in takes if name != NAME)]
+    section.only([*allowed, "static"] if from_nothing else allowed)
+    other = "; or static: {tokenizer: ..., dimension: ...}" if from_nothing else ""
+    name = section.need("name", str, what=f"a model's name or folder{other}")
     section.values["name"] = _name(name, section.at("name"), folder)
-    settings = {NAME: section.values["name"], **_checked(section, takes, "name", *AFTERWARDS)}
+    settings = {NAME: section.values["name"], **_checked(section, takes, "name", "static", *AFTERWARDS)}
     afterwards = {k: v for k, v in section.values.items() if k in AFTERWARDS}
     if "max_seq_length" in afterwards:
         _positive(afterwards["max_seq_length"], section.at("max_seq_length"))
@@ -92,7 +100,7 @@ def model_plan(holder: dict[str, Any], key: str, place: str, kind: type[Any], fo
 def _checked(section: Section, takes: Mapping[str, Any], *others: str) -> dict[str, Any]:
     """The arguments of the constructor among the settings."""
     given = {key: value for key, value in section.values.items() if key not in others}
-    return {key: checked(value, takes[key], section.at(key)) for key, value in given.items()}
+    return {key: checked(value, takes[key], section.at(key), ACTIVATIONS) for key, value in given.items()}
 
 
 def _static(section: Section, folder: Path) -> dict[str, Any]:

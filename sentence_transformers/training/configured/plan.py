@@ -20,7 +20,7 @@ from .document import Section
 from .evaluators import EvaluatorPlan, check_names, evaluator_plan
 from .kinds import KINDS, Kind
 from .models import ModelPlan, model_plan
-from .parts import OpenPlan, Part, loss_part
+from .parts import Known, Part, loss_part
 from .trial import check_loss
 from .values import described, fits
 
@@ -80,7 +80,7 @@ class Plan:
             [self.loss] if isinstance(self.loss, Part) else [part for key, part in self.loss.items() if key == name]
         )
         for loss in losses:
-            check_loss(loss, rows, one.place)
+            check_loss(loss, rows, one.place, self.kind.collator(), self.model.settings.get("num_labels"))
         return rows
 
     def training_arguments(self, **changes: Any) -> Any:
@@ -167,15 +167,15 @@ def understood(settings: Mapping[str, Any], folder: Path) -> Plan:
     whole.need("loss", str, dict, what="what is minimised, such as MultipleNegativesRankingLoss for pairs")
 
     def open_plan(holder: dict[str, Any], key: str, place: str) -> ModelPlan:
-        return model_plan(holder, key, place, encoder, folder)
+        return model_plan(holder, key, place, encoder, folder, kind.from_nothing)
 
     model = open_plan(whole.values, "model", "model")
     train = _datasets(whole, "train", folder)
     evaluated = None if whole.values.get("eval") is None else _datasets(whole, "eval", folder)
-    losses = _losses(whole, train, evaluated, kind, open_plan)
-    known = kind.known_evaluators()
+    losses = _losses(whole, train, evaluated, Known(kind.known_losses(), kind.known_functions(), open_plan))
+    classes = kind.known_evaluators()
     evaluators = [
-        evaluator_plan(one, f"evaluators.{at}", known, folder, open_plan)
+        evaluator_plan(one, f"evaluators.{at}", classes, folder, open_plan)
         for at, one in enumerate(whole.get("evaluators", list, default=[]))
     ]
     check_names(evaluators)
@@ -197,8 +197,8 @@ def _datasets(whole: Section, key: str, folder: Path) -> Datasets:
     return {name: dataset_plan(section, name, folder) for name in section.values}
 
 
-def _losses(whole: Section, train: Datasets, evaluated: Datasets | None, kind: Kind, open_plan: OpenPlan) -> Losses:
-    value, known = whole.values["loss"], kind.known_losses()
+def _losses(whole: Section, train: Datasets, evaluated: Datasets | None, known: Known) -> Losses:
+    value = whole.values["loss"]
     names = [name for name, _ in named(train)] if isinstance(train, dict) else []
     if not isinstance(value, dict) or not names or not set(value) & {*names}:
         if isinstance(value, dict) and len(value) > 1:
@@ -206,13 +206,13 @@ def _losses(whole: Section, train: Datasets, evaluated: Datasets | None, kind: K
                 "loss: expected one loss, or one for each dataset by the names of train "
                 f"({', '.join(names) or 'which has no names'}); found {list(value)}."
             )
-        return loss_part(value, "loss", known, open_plan)
+        return loss_part(value, "loss", known)
     section = whole.section("loss")
     section.only(names)
     missing = [name for name in [*names, *(name for name, _ in named(evaluated))] if name not in value]
     if missing:
         raise ValueError(f"loss: every dataset of train and eval needs a loss of its name; {missing} have none.")
-    return {name: loss_part(one, f"loss.{name}", known, open_plan) for name, one in section.values.items()}
+    return {name: loss_part(one, f"loss.{name}", known) for name, one in section.values.items()}
 
 
 def _arguments(whole: Section, kind: Kind, folder: Path, measures: bool) -> dict[str, Any]:

@@ -7,14 +7,17 @@ import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..._lazy import resolve
 from ..._public import NAMES
 from ...errors import one_of
-from .document import KINDS, Section, is_a, shown
+from .document import KINDS, Section, is_a, nearest, shown
 
+Made: TypeAlias = type[Any]
 LISTS = (list, tuple, set, Sequence, Iterable)
 MAPPINGS = (dict, Mapping)
 
@@ -27,8 +30,35 @@ def parameters(kind: type[Any]) -> dict[str, inspect.Parameter]:
             hints |= get_type_hints(base.__init__)  # type: ignore[misc]
         except NameError:  # of types that only a type checker imports
             continue
-    found = inspect.signature(kind).parameters
-    return {name: one.replace(annotation=hints.get(name, one.annotation)) for name, one in found.items()}
+    found = inspect.signature(kind).parameters.items()
+    return {
+        name: one.replace(annotation=hints.get(name, one.annotation))
+        for name, one in found
+        if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    }
+
+
+def classes(namespace: str, base: Made) -> dict[str, Made]:
+    """Public name -> class, of those of a namespace of the table that are subclasses of ``base``."""
+    found = {name: resolve(target) for name, target in NAMES[namespace].items()}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, base)}
+
+
+def named_class(value: Any, place: str, known: Collection[str], example: str) -> tuple[str, Section]:
+    """What settings are for, and they: a name, or {name: settings}, which a bare name becomes, too.
+
+    Raises: ValueError for anything else, and for a name that is not known.
+    """
+    if isinstance(value, str):
+        value = {value: {}}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError(f"{place}: expected a name, or one name with settings, as {example}; found {shown(value)}.")
+    ((name, settings),) = value.items()
+    if name not in known:
+        raise ValueError(f"{place}: {name!r} is not known.{nearest(str(name), sorted(known))}")
+    if settings is None:
+        value[name] = settings = {}
+    return name, Section.of(settings, f"{place}.{name}")
 
 
 def check_complete(section: Section, takes: Mapping[str, inspect.Parameter], given: Collection[str]) -> None:
@@ -40,8 +70,11 @@ def check_complete(section: Section, takes: Mapping[str, inspect.Parameter], giv
         )
 
 
-def checked(value: Any, parameter: inspect.Parameter, place: str) -> Any:
+def checked(value: Any, parameter: inspect.Parameter, place: str, functions: Mapping[str, Any] | None = None) -> Any:
     """A value for an argument; names of functions become the functions.
+
+    Args:
+        functions: those that may be named where the default does not say which: name -> function, or class of some.
 
     Raises: ValueError for a value of another type, and for arguments that no text can stand for.
     """
@@ -52,6 +85,10 @@ def checked(value: Any, parameter: inspect.Parameter, place: str) -> Any:
         return _torch_module(value, place)
     if fits(value, hint):
         return value
+    if Tensor in get_args(hint) and fits(value, float | list[float]):
+        return torch.tensor(value, dtype=torch.float32)
+    if functions and any(get_origin(one) is Callable for one in (hint, *get_args(hint))):
+        return _called(value, hint, place, functions)
     words = described(hint)
     if not words:
         raise ValueError(f"{place} cannot be said in a file: train in Python to set it.")
@@ -84,6 +121,30 @@ def function_named(name: str, default: Callable[..., Any], place: str) -> Any:
 def _takes_alike(function: Callable[..., Any], other: Callable[..., Any]) -> bool:
     counts = [len(inspect.signature(one).parameters) for one in (function, other)]
     return counts[0] == counts[1]
+
+
+def _called(value: Any, hint: Any, place: str, functions: Mapping[str, Any]) -> Any:
+    """The function of a name; of a class, an instance with its settings."""
+    bases = tuple(get_args(one)[0] for one in get_args(hint) if get_origin(one) is type)
+    known = {name: one for name, one in functions.items() if not bases or _is_one(one, bases)}
+    name, section = named_class(value, place, known, f"{min(known)}: {{...}}")
+    function = known[name]
+    if not isinstance(function, type):
+        if section.values:
+            raise ValueError(f"{section.place} is a function: it has no settings.")
+        return function
+    takes = parameters(function)
+    section.only(takes)
+    settings = {key: checked(one, takes[key], section.at(key)) for key, one in section.values.items()}
+    check_complete(section, takes, given=settings)
+    try:
+        return function(**settings)
+    except ValueError as error:
+        raise ValueError(f"{section.place}: {error}") from error
+
+
+def _is_one(function: Any, bases: tuple[type[Any], ...]) -> bool:
+    return isinstance(function, type) and issubclass(function, bases)
 
 
 def _torch_module(name: str, place: str) -> nn.Module:

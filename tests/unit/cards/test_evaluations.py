@@ -9,6 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from sentence_transformers import cross_encoder
 from sentence_transformers.cards import evaluation, render
 from sentence_transformers.cards.data import SentenceTransformerModelCardData
 from sentence_transformers.cards.evaluation import Evaluation
@@ -94,6 +95,47 @@ def test_ours_are_named_by_their_class() -> None:
 
     found = Evaluation.of(TripletEvaluator(["a"], ["b"], ["c"]), {"cosine_accuracy": 1.0})
     assert (found.evaluator, found.description) == ("TripletEvaluator", "Triplet")
+
+
+# --- what has to be beaten
+
+
+class Reranks(Measures):
+    baseline = "base_"
+
+
+RERANKED = {"ndcg@10": 0.938608, "map": 0.5, "base_ndcg@10": 0.825460, "base_map": 0.75, "base_other": 1.0}
+
+
+def test_a_baseline_is_shown_as_what_the_model_gains_and_has_no_row() -> None:
+    (shown,) = evaluation.sections([Reranks("nano", "ndcg@10").found(**RERANKED)])
+    assert shown.table.splitlines()[2:] == [
+        "| **ndcg@10** | **0.9386 (+0.1131)** |",
+        "| map         | 0.5000 (-0.2500)     |",
+        "| base_other  | 1.0                  |",
+    ]
+
+
+def test_without_a_baseline_of_the_evaluator_names_mean_nothing() -> None:
+    (shown,) = evaluation.sections([Measures("nano", "map").found(map=0.5, base_map=0.75)])
+    assert shown.table.splitlines()[2:] == ["| **map**  | **0.5** |", "| base_map | 0.75    |"]
+
+
+def test_a_baseline_is_no_metric_of_the_model_for_the_hub() -> None:
+    found = [Reranks("nano", "ndcg@10").found(**RERANKED)]
+    assert evaluation.metric_names(found) == ["ndcg@10", "map", "base_other"]
+    (result,) = evaluation.model_index("Mine", found)[0]["results"]
+    assert [one["value"] for one in result["metrics"]] == [0.938608, 0.5, 1.0]
+
+
+def test_the_log_says_what_was_gained_too() -> None:
+    card = told((Reranks("nano", "map"), {"nano_map": 0.5, "nano_base_map": 0.75}, 1.0, 5))
+    assert card.training_logs == [{"Epoch": 1.0, "Step": 5, "nano_map": "0.5000 (-0.2500)"}]
+
+
+@pytest.mark.parametrize("kind", ["CrossEncoderRerankingEvaluator", "CrossEncoderNanoBEIREvaluator"])
+def test_evaluators_of_rerankers_have_a_baseline(kind: str) -> None:
+    assert getattr(cross_encoder.evaluation, kind).baseline == "base_"
 
 
 # --- the metadata

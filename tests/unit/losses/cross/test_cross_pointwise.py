@@ -42,6 +42,28 @@ def assert_agrees(loss: Any, columns: int, labels: Tensor | None, slow: Callable
     torch.testing.assert_close(gradient(value, model), gradient(expected, model), rtol=1e-12, atol=1e-12)
 
 
+# --- labels of each example as a list, as the trainer gives what a dataset has in lists ------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "columns", "num_labels"),
+    [
+        (MarginMSELoss, MARGINS, 3, 1),
+        (MarginMSELoss, LIKELY, 3, 1),
+        (CrossEntropyLoss, LIKELY, 1, 3),
+        (BinaryCrossEntropyLoss, SCORES[:, None], 1, 1),
+    ],
+)
+def test_lists_of_labels_are_as_a_tensor(loss: Any, labels: Tensor, columns: int, num_labels: int) -> None:
+    made = loss(reading(columns, num_labels))
+    torch.testing.assert_close(made(texts(columns), list(labels)), made(texts(columns), labels))
+
+
+def test_lists_of_labels_of_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"MarginMSELoss expects as many labels for each .* \[\(1,\), \(2,\)\]"):
+        MarginMSELoss(reading(2))(texts(2), [torch.ones(2), torch.ones(1), torch.ones(2), torch.ones(2), torch.ones(2)])
+
+
 # --- binary cross entropy --------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.backend.native.int8 import Quantization
+from sentence_transformers.inference.workers import set_cores
 from sentence_transformers.modules.transformer import Transformer
 from sentence_transformers.ops.correlation import spearman
+from sentence_transformers.ops.memory import give_back
 from sentence_transformers.ops.ragged import Ragged
 
 logger = logging.getLogger(__name__)
@@ -120,14 +123,30 @@ def measure_rounding(model: Any, asked: bool) -> RoundedModel | None:
             raise ValueError("model_kwargs={'quantize': ...} is for models with a transformer; this one has none.")
         return None
     texts = sample()[:: max(1, round(network.bytes_before / LARGE))]
-    rounded = answers(model, texts)
+    rounded = _aside(lambda: answers(model, texts))
     with ExitStack() as restored:
         for part in parts:
             restored.enter_context(part.pretrained.in_float32())
-        exact = answers(model, texts)
+        exact = _aside(lambda: answers(model, texts))
     found = RoundedModel(network, compare(exact, rounded))
+    give_back()
     if found.quality.order < POOR:
         logger.warning("%s. Compare with float32 on your own task before you rely on it.", found)
     else:
         logger.info("%s.", found)
     return found
+
+
+def _aside(step: Callable[[], Answers]) -> Answers:
+    """Run on one core, on a thread of its own: the buffers that the engine keeps for a thread are gone with it."""
+
+    def on_one_core() -> Answers:
+        set_cores(1)
+        return step()
+
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(on_one_core).result()
+    finally:
+        set_cores(cores)

@@ -88,6 +88,7 @@ class PretrainedGraph:
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._network: GraphNetwork | None = None
+        self._process = 0
         self._made_in: TemporaryDirectory[str] | None = None
         self._model: GraphModel | None = None
 
@@ -133,7 +134,8 @@ class PretrainedGraph:
     def network(self) -> GraphNetwork:
         """What computes the hidden states."""
         with self._lock:
-            if self._network is None:
+            if self._network is None or self._process != os.getpid():  # the threads of a runtime don't survive a fork
+                self._process = os.getpid()
                 assert self._path is not None, "the graph was not exported yet"
                 session = open_session(self._path, self.backend, self._how)
                 padding_id = self.config.get("pad_token_id") or 0

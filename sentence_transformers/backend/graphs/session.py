@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -76,6 +77,7 @@ class OnnxSession:
         provider_options: Mapping[str, Any] | None = None,
         session_options: Any = None,
     ) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write an id into the home, and send usage
         runtime = need("onnxruntime", extra="onnx", what="backend='onnx'")
         there = [name for name in runtime.get_available_providers() if name != REMOTE]
         chosen = provider or there[0]
@@ -124,7 +126,9 @@ class OpenVinoSession:
         try:
             model = core.read_model(str(path))
             told = str(model.get_rt_info([KEY]).astype(str)) if model.has_rt_info([KEY]) else None
-            self._compiled = core.compile_model(model, device, {**_properties(device), **_config(ov_config)})
+            self._compiled = core.compile_model(
+                model, device, _with_cache({**_properties(device), **_config(ov_config)})
+            )
         except RuntimeError as error:
             raise ModelFileError(f"{path}: OpenVINO cannot open it: {error}") from error
         self.inputs = tuple(item.get_any_name() for item in self._compiled.inputs)
@@ -157,15 +161,24 @@ def _options(runtime: Any) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.log_severity_level = 3  # errors; its warnings are about its own choices
+    # its threads wait busily after a call, 25 ms of a core each time; one is enough for the next step of a call
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     return options
 
 
 def _properties(device: str) -> dict[str, Any]:
     if device != "CPU":
         return {}
-    properties = {"INFERENCE_NUM_THREADS": threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return {"INFERENCE_NUM_THREADS": threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+def _with_cache(properties: dict[str, Any]) -> dict[str, Any]:
+    """With a folder for compiled graphs: one for each set of properties, as OpenVINO does not tell them apart."""
+    if "CACHE_DIR" in properties:
+        return properties
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(home, "sentence_transformers", "openvino")
+    key = hashlib.sha256(repr(sorted(properties.items(), key=str)).encode()).hexdigest()[:16]
+    folder = os.path.join(home, "sentence_transformers", "openvino", key)
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError:  # a read-only home: graphs are compiled anew each time

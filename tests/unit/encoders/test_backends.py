@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -293,3 +294,27 @@ def test_a_file_for_other_instructions_is_warned_of(
     monkeypatch.setattr(builtins, "open", opened)
     OnnxSession(path)
     assert "was made for avx512_vnni, which this processor does not have" in caplog.text
+
+
+def test_openvino_keeps_compiled_graphs_apart_by_their_properties(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    SentenceTransformer(folder, backend="openvino").save_pretrained(tmp_path / "saved")
+    exact = SentenceTransformer(folder, device="cpu").encode(TEXTS)
+    for hint, atol in (("f32", 1e-5), ("bf16", 0.05), ("f32", 1e-5), ("bf16", 0.05)):
+        settings = {"ov_config": {"INFERENCE_PRECISION_HINT": hint}}
+        model = SentenceTransformer(str(tmp_path / "saved"), backend="openvino", model_kwargs=settings)
+        close(model.encode(TEXTS), exact, atol)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_opens_the_graph_anew(folder: str) -> None:
+    model = SentenceTransformer(folder, backend="onnx")
+    graph = model[0].pretrained
+    before = graph.network()
+    assert graph.network() is before
+    graph._process = -1  # as a child sees it
+    assert graph.network() is not before
+    assert model.encode(TEXTS).shape == (5, 8)

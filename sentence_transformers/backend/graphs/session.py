@@ -236,6 +236,6 @@ def _warn_of_instructions(path: Path) -> None:
         flags = next((line.split() for line in file if line.startswith("flags")), [])
     if flags and not any(flag == wanted or flag == f"{wanted}f" for flag in flags):
         logger.warning(
-            "%s was made for %s, which this processor does not have: it is slow here, and sums may overflow. Another file of "
-            "the model, chosen by model_kwargs={'file_name': ...}, or model_kwargs={'quantize': 'int8'} with torch may "
-            "be faster.", path.name, wanted)  # fmt: skip
+            "%s was made for %s, which this processor does not have: it is slow here, and sums may overflow. Choose "
+            "another file of the model by model_kwargs={'file_name': ...}, or model_kwargs={'quantize': 'int8'} with "
+            "backend='torch'.", path.name, wanted)  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    backends,
     cold_start,
     evaluators,
     late_scores,
@@ -24,6 +25,7 @@ from benchmarks import (
     query,
     report,
     rerank,
+    resident,
     run,
     samplers,
     search,
@@ -32,7 +34,7 @@ from benchmarks import (
     throughput,
     training,
 )
-from benchmarks.race import ROOT, WorkerError, progress
+from benchmarks.race import ROOT, WorkerError, is_python, progress
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -54,6 +56,8 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "learning": learning.measure,
     "learning_families": learning_families.measure,
     "training": training.measure,
+    "backends": backends.measure,
+    "resident": resident.measure,
 }
 
 
@@ -66,7 +70,9 @@ def main() -> int:
         return 2
     reference, who = run.reference_or_none(asked.reference_python)
     own = str(Path(asked.own_python).absolute()) if asked.own_python else sys.executable
-    options = run.Options(own, reference, model, asked.rounds or (3 if asked.quick else 5), asked.threads, asked.quick)
+    rounds = asked.rounds or (3 if asked.quick else 5)
+    peers = str(Path(asked.peers_python).absolute()) if is_python(asked.peers_python) else None
+    options = run.Options(own, reference, model, rounds, asked.threads, asked.quick, peers)
     progress(who)
     with run.Run(options) as running:
         try:
@@ -91,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns of each side (default 5)")
     parser.add_argument("--threads", type=int, default=report.cores(), help="threads of each side (default: all cores)")
     parser.add_argument("--reference-python", default=str(ROOT / ".venv-reference" / "bin" / "python"), metavar="PATH")
+    parser.add_argument("--peers-python", default=str(ROOT / ".venv-peers" / "bin" / "python"), metavar="PATH")
     parser.add_argument("--own-python", metavar="PATH", help="measure the package of this interpreter as ours")
     parser.add_argument("--model", metavar="FOLDER", help="folder of all-MiniLM-L6-v2 (default: the installed package)")
     parser.add_argument("--save", action="store_true", help="also write benchmarks/results/QUESTION.json")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.race import progress, ratio, time_process
+from benchmarks.race import WorkerError, progress, ratio, time_process
 from benchmarks.report import Report
 from benchmarks.run import Run
+from benchmarks.runtimes import Forms
 
 NOTHING = "print('{}')"
 IMPORT = """
@@ -26,6 +29,18 @@ loaded = time.perf_counter()
 model.encode(["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."])
 done = time.perf_counter()
 print(json.dumps({"import": imported - start, "load": loaded - imported, "encode": done - loaded}))
+"""
+GRAPH = """
+import json, sys, time
+start = time.perf_counter()
+from sentence_transformers import GraphEncoder
+imported = time.perf_counter()
+model = GraphEncoder(sys.argv[1])
+loaded = time.perf_counter()
+model.encode(["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."])
+done = time.perf_counter()
+heavy = [name for name in ("torch", "transformers") if name in sys.modules]
+print(json.dumps({"import": imported - start, "load": loaded - imported, "encode": done - loaded, "heavy": heavy}))
 """
 
 PARTS = ("import", "load", "encode")
@@ -50,19 +65,40 @@ def measure(run: Run) -> Report:
     loaded = ", ".join(f"{name} {'yes' if found[0]['torch'] else 'no'}" for name, found in inside.items())
     report.notes += [f"{run.options.rounds} pairs of fresh processes", f"torch loaded by the import: {loaded}"]
     report.numbers = {"empty": empty, "import": imports, "import_inside": inside, "encode": whole, "parts": parts}
+    _through_a_graph(run, report)
     return report
 
 
-def _pairs(run: Run, title: str, script: str) -> tuple[Walls, Inside]:
-    options = run.options
-    pythons = {"ours": options.own_python, "reference": options.reference_python}
+def _through_a_graph(run: Run, report: Report) -> None:
+    """Ours without torch from an ONNX file, against the reference with torch."""
+    try:
+        folder = Forms(run).folder("ours", "onnx")
+        walls, inside = _pairs(run, "through a graph", ENCODE, {"ours": (GRAPH, folder)})
+    except WorkerError as error:
+        report.notes.append(f"left out: through a graph: {' ... '.join(str(error).split(chr(10))[:2])}")
+        return
+    report.rows.append(_row("... ours by GraphEncoder (ONNX), the reference as above, whole process, ms", walls))
+    mine = {part: median(found[part] for found in inside["ours"]) for part in PARTS}
+    report.notes += [
+        "GraphEncoder, inside: " + ", ".join(f"{part} {value * 1000:,.0f} ms" for part, value in mine.items()),
+        f"GraphEncoder loads of torch and transformers: {inside['ours'][0]['heavy'] or 'neither'}",
+    ]
+    report.numbers |= {"graph": walls, "graph_parts": inside}
+
+
+def _pairs(
+    run: Run, title: str, script: str, others: Mapping[str, tuple[str, Path]] | None = None
+) -> tuple[Walls, Inside]:
+    """others: script and folder of a side that gets its own; else it is ``script`` and the model as it came."""
+    options, given = run.options, others or {}
     walls: Walls = {name: [] for name in run.names}
     inside: Inside = {name: [] for name in run.names}
     for number in range(options.rounds + 1):
         progress(f"cold: {title}, {'warm-up' if number == 0 else f'pair {number} of {options.rounds}'}")
         for name in run.names if number % 2 else run.names[::-1]:
             own = name == "ours" and options.ours_is_checkout
-            command = [str(pythons[name]), "-c", script, str(options.model)]
+            program, model = given.get(name, (script, options.model))
+            command = [str(run.python(name)), "-c", program, str(model)]
             wall, found = time_process(command, own=own, threads=options.threads)
             if number > 0:
                 walls[name].append(wall)

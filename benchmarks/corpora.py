@@ -146,6 +146,25 @@ def mixed_pairs(count: int) -> tuple[list[tuple[str, str, float]], str]:
     return pairs, source
 
 
+def scored_pairs() -> list[tuple[str, str, float]]:
+    """Pairs of STS-B's dev part and how alike people find them; none where it is not."""
+    path = DATA / "stsb" / "dev.csv"
+    if not path.is_file():
+        return []
+    with _open(path) as file:
+        return [(row["sentence1"], row["sentence2"], float(row["score"])) for row in csv.DictReader(file)]
+
+
+def for_calibration(count: int) -> list[str]:
+    """Texts that are measured nowhere else: half of them sentences of STS-B's training part, half passages."""
+    path = DATA / "stsb" / "train.csv"
+    sentences: list[str] = []
+    if path.is_file():
+        with _open(path) as file:
+            sentences = [row["sentence1"] for row, _ in zip(csv.DictReader(file), range(count // 2), strict=False)]
+    return sentences + passages(1_000 + count - len(sentences)).items[1_000:]
+
+
 def _sentences(path: Path) -> Iterator[str]:
     with _open(path) as lines:
         for line in lines:

@@ -26,6 +26,7 @@ class Options:
         rounds: turns of each side.
         threads: OpenMP and MKL threads of each side.
         quick: small inputs, to see that everything works.
+        peers_python: interpreter that has other programs (see ``runtimes``), or None: they are left out.
     """
 
     own_python: str
@@ -34,6 +35,7 @@ class Options:
     rounds: int
     threads: int
     quick: bool
+    peers_python: str | None = None
 
     @property
     def ours_is_checkout(self) -> bool:
@@ -59,13 +61,22 @@ class Run:
     def names(self) -> list[str]:
         return ["ours"] if self.options.reference_python is None else ["ours", "reference"]
 
-    def start(self, name: str, program: str = "worker.py") -> Side:
-        """A fresh worker of ``"ours"`` or ``"reference"``, nothing loaded; the caller closes it."""
-        own = name == "ours"
-        python = self.options.own_python if own else self.options.reference_python
+    def python(self, name: str) -> str | None:
+        """The interpreter of ``"ours"``, ``"reference"`` or ``"peers"``, None where it is not there."""
+        options = self.options
+        pythons = {"ours": options.own_python, "reference": options.reference_python, "peers": options.peers_python}
+        return pythons[name]
+
+    def start(self, name: str, program: str = "worker.py", title: str | None = None) -> Side:
+        """A fresh worker of ``"ours"``, ``"reference"`` or ``"peers"``, nothing loaded; the caller closes it.
+
+        Args:
+            title: what it is called; None takes ``name``.
+        """
+        python = self.python(name)
         assert python is not None
-        own = own and self.options.ours_is_checkout
-        return Side(name, python, own=own, threads=self.options.threads, program=program)
+        own = name == "ours" and self.options.ours_is_checkout
+        return Side(title or name, python, own=own, threads=self.options.threads, program=program)
 
     def sides(self) -> list[Side]:
         """The two lasting workers, model loaded and warm; started when first asked for."""

@@ -9,6 +9,14 @@ from sentence_transformers.cards.data import SentenceTransformerModelCardData as
 from sentence_transformers.cards.data import SparseEncoderModelCardData as SparseEncoderModelCardData
 from sentence_transformers.encoders.cross import CrossEncoder as CrossEncoder
 from sentence_transformers.encoders.dense import SentenceTransformer as SentenceTransformer
+from sentence_transformers.encoders.exporting import (
+    export_dynamic_quantized_onnx_model as export_dynamic_quantized_onnx_model,
+)
+from sentence_transformers.encoders.exporting import export_optimized_onnx_model as export_optimized_onnx_model
+from sentence_transformers.encoders.exporting import (
+    export_static_quantized_openvino_model as export_static_quantized_openvino_model,
+)
+from sentence_transformers.encoders.graph_encoder import GraphEncoder as GraphEncoder
 from sentence_transformers.encoders.multi_vector import MultiVectorEncoder as MultiVectorEncoder
 from sentence_transformers.encoders.sparse import SparseEncoder as SparseEncoder
 from sentence_transformers.ops.logs import LoggingHandler as LoggingHandler
@@ -36,6 +44,7 @@ from sentence_transformers.training.sparse import SparseEncoderTrainer as Sparse
 
 __MODEL_HUB_ORGANIZATION__: str
 
+backend: ModuleType
 base: ModuleType
 cross_encoder: ModuleType
 data_collator: ModuleType

@@ -94,6 +94,12 @@ CROSS = _from("encoders.cross", "CrossEncoder")
 CROSS_CARD = {"CrossEncoderModelCardData": "cards.data:CrossEncoderModelCardData"}
 LATE = _from("encoders.multi_vector", "MultiVectorEncoder")
 LATE_CARD = {"MultiVectorEncoderModelCardData": "cards.data:MultiVectorEncoderModelCardData"}
+EXPORTING = _from(
+    "encoders.exporting",
+    "export_dynamic_quantized_onnx_model",
+    "export_optimized_onnx_model",
+    "export_static_quantized_openvino_model",
+)
 QUANTIZATION = _from("ops.quantize", "quantize_embeddings")
 VECTORS = _from("search.vectors", "semantic_search_faiss", "semantic_search_usearch")  # never in the flat util
 SIMILARITY = {
@@ -258,9 +264,12 @@ NAMES: dict[str, dict[str, str]] = {
         **MINING,
         **IDS,
         **TRAINING,
+        **EXPORTING,
+        **_from("encoders.graph_encoder", "GraphEncoder"),
         "LoggingHandler": LOGS["LoggingHandler"],
         "SimilarityFunction": SIMILARITY["SimilarityFunction"],
     },
+    "backend": EXPORTING,
     "base": {
         "BaseModel": "encoders.encoder:Encoder",
         "PeftAdapterMixin": ADAPTERS["PeftAdapterMixin"],

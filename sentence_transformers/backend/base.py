@@ -11,6 +11,7 @@ from torch import Tensor
 from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import TokenIds
 
+BACKENDS = ("torch", "onnx", "openvino")
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from sentence_transformers.backend import adapters
 from sentence_transformers.backend.base import Network, as_dtype
-from sentence_transformers.backend.native.families import Unsupported
+from sentence_transformers.backend.native.families import WITH_TYPES, Unsupported
 from sentence_transformers.backend.native.heads import FEATURES
+from sentence_transformers.backend.native.int8 import Quantization
 from sentence_transformers.backend.native.network import Adopted, NativeNetwork
 from sentence_transformers.backend.native.training import LiveEncoder
 from sentence_transformers.backend.transformers import TransformersNetwork, load_config, load_model
+from sentence_transformers.errors import one_of
 from sentence_transformers.hub import checkpoint
 from sentence_transformers.hub.adapters import Base
 from sentence_transformers.hub.json_files import read_json
@@ -43,7 +45,8 @@ class Pretrained:
 
     Args:
         folder: holds ``config.json`` and the weights.
-        settings: ``dtype`` and anything else ``AutoModel.from_pretrained`` takes.
+        settings: ``dtype``, ``quantize`` ("int8"), ``cuda_graphs`` (replay single short texts on a GPU), and anything
+            else ``AutoModel.from_pretrained`` takes.
         overrides: keys of ``config.json`` to replace.
         trust_remote_code: run modelling code that comes with the folder.
         task: what is read from the network, one of ``transformers.MODEL_CLASSES``.
@@ -52,6 +55,7 @@ class Pretrained:
     Raises:
         ModelFileError: a file is missing or damaged.
         ImportError: there is an adapter, and ``peft`` is not installed.
+        ValueError: the native engine does not know the network, and so cannot quantise it.
     """
 
     def __init__(
@@ -66,15 +70,24 @@ class Pretrained:
         self.folder, self.settings, self.overrides = folder, settings, overrides
         self.base = base or Base(folder, os.path.abspath(folder))
         self.trust_remote_code, self.task = trust_remote_code, task
+        self.quantize = one_of("model_kwargs['quantize']", settings.pop("quantize", None), (None, "int8"))
+        cuda_graphs = bool(settings.pop("cuda_graphs", False))
         self._config: dict[str, Any] = {**read_json(folder / "config.json"), **overrides}
         self._native: NativeNetwork | None = None
         self._adopted: Adopted | None = None
         self._hosted: TransformersNetwork | None = None
         self._stamps = self._stamps_now()
+        self._check_rounding()
         try:
             self._check_settings()
-            self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype(), task)
+            self._native = NativeNetwork.load(folder, self._config, self._wanted_dtype(), task, bool(self.quantize))
+            self._native.cuda_graphs = cuda_graphs
         except Unsupported as reason:
+            if self.quantize:
+                raise ValueError(
+                    f"quantize={self.quantize!r} is for networks of the native engine; {folder} is not one: {reason}. "
+                    "Leave out 'quantize'."
+                ) from reason
             logger.info("%s runs through transformers' own model: %s.", folder, reason)
             self.model()
 
@@ -86,6 +99,13 @@ class Pretrained:
             raise Unsupported(f"model_kwargs {sorted(unknown)}")
         if self.base.adapter is not None:
             raise Unsupported(f"the adapter in {self.base.adapter}")
+
+    def _check_rounding(self) -> None:
+        asked = self.settings.get("dtype", self.settings.get("torch_dtype"))
+        if self.quantize and asked not in (None, "auto") and as_dtype(asked) is not torch.float32:
+            raise ValueError(
+                f"quantize={self.quantize!r} computes in float32; got dtype={asked!r}. Leave out one of them."
+            )
 
     def _wanted_dtype(self) -> torch.dtype | None:
         """The type asked for, else the one the config names, else None."""
@@ -137,6 +157,11 @@ class Pretrained:
         """Whether no transformers model was needed so far."""
         return self._native is not None
 
+    @property
+    def takes_types(self) -> bool | None:
+        """Whether the network takes segment numbers; None where its tokenizer has to say."""
+        return self.config.get("model_type") in WITH_TYPES if self.is_native else None
+
     def model(self) -> nn.Module:
         """The transformers model; built on first use, in the type and on the device of the network."""
         with _building:
@@ -176,9 +201,29 @@ class Pretrained:
 
     def replace(self, model: nn.Module) -> None:
         """Compute with this transformers model from now on."""
+        if self.quantization is not None:
+            logger.warning("The transformers model was asked for: from now on it computes, in float32, not in int8.")
         self._hosted = TransformersNetwork(model, self._config.get("pad_token_id") or 0, self.task)
         self._adopted = Adopted(model, self.task)
         self._native = None
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """What rounding did to the network; None where it computes with the weights as they are."""
+        return None if self._native is None else self._native.quantization
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Within the ``with`` block a network in 8 bits computes in float32."""
+        rounded = self._native
+        if rounded is None or rounded.quantization is None:
+            yield
+            return
+        self._native = NativeNetwork.load(self.folder, self._config, torch.float32, self.task)
+        try:
+            yield
+        finally:
+            self._native = rounded
 
     def network(self) -> Network:
         """What computes the hidden states now."""
@@ -186,6 +231,8 @@ class Pretrained:
         if native is not None:  # asked once: another thread may build the model meanwhile
             return native
         assert self._adopted is not None and self._hosted is not None
+        if is_compiled(self._hosted.model):
+            return self._hosted
         return self._adopted.current() or self._hosted
 
     def live(self) -> LiveEncoder | None:
@@ -202,7 +249,7 @@ class Pretrained:
             return None
         if getattr(config, "_attn_implementation", None) not in (None, "eager", "sdpa"):
             return None
-        if getattr(model, "_is_fsdp_managed_module", False) or model._compiled_call_impl is not None:
+        if getattr(model, "_is_fsdp_managed_module", False) or is_compiled(model):
             return None
         return self._adopted.live()
 
@@ -242,3 +289,11 @@ class Pretrained:
         config = {key: value for key, value in self._config.items() if key != "torch_dtype"}
         config["dtype"] = str(dtype).removeprefix("torch.")
         (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether somebody asked ``torch.compile`` for this model, by a wrapper or in place, or for a part of it."""
+    return any(
+        module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
+        for module in model.modules()
+    )

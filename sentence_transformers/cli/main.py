@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from sentence_transformers._version import __version__
-from sentence_transformers.cli import encode, index, search, train
+from sentence_transformers.cli import bench, encode, index, search, train
 from sentence_transformers.cli.command import Command, CommandError, Group, UsageError, one_line
 
 PROGRAM = "sentence-transformers"
@@ -21,6 +21,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     search.COMMAND,
     index.GROUP,
     train.COMMAND,
+    bench.COMMAND,
 )
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130

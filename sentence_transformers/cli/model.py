@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.cli.command import CommandError, positive_int
 
@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from sentence_transformers.encoders.dense import SentenceTransformer
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+KINDS = {
+    "dense": "encoders.dense:SentenceTransformer",
+    "sparse": "encoders.sparse:SparseEncoder",
+    "multi-vector": "encoders.multi_vector:MultiVectorEncoder",
+    "reranker": "encoders.cross:CrossEncoder",
+}
+"""The kinds of models, and the class of each."""
 
 
 def add_options(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL) -> None:
@@ -29,14 +36,35 @@ def open_model(args: argparse.Namespace) -> SentenceTransformer:
 
     Raises: CommandError for a device that is not there; whatever ``SentenceTransformer`` raises.
     """
-    import torch
-
     from sentence_transformers.encoders.dense import SentenceTransformer
 
-    if args.device is not None and torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
-        raise CommandError(
-            f"--device {args.device}: torch finds no CUDA device here; leave the option out, or use cpu."
-        )
+    _check_device(args.device)
     return SentenceTransformer(
         args.model, device=args.device, revision=args.revision, trust_remote_code=args.trust_remote_code
     )
+
+
+def open_kind(name: str, kind: str | None, device: str | None, trust_remote_code: bool) -> Any:
+    """A model of any kind.
+
+    Args:
+        kind: one of ``KINDS``; None takes the kind it was saved as.
+
+    Raises: CommandError for a device that is not there; whatever the class raises.
+    """
+    from sentence_transformers._lazy import resolve
+    from sentence_transformers.encoders.loading import saved_type
+
+    _check_device(device)
+    if kind is None:
+        saved = saved_type(name)
+        kind = next((kind for kind, target in KINDS.items() if target.endswith(f":{saved}")), "dense")
+    encoder: Any = resolve(KINDS[kind])
+    return encoder(name, device=device, trust_remote_code=trust_remote_code)
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise CommandError(f"--device {device}: torch finds no CUDA device here; leave the option out, or use cpu.")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sentence_transformers._version import __version__
+from sentence_transformers.backend.graphs.pretrained import PretrainedGraph
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.hub.trust import fullname, import_from_string
 
@@ -65,7 +66,7 @@ def saved_in(config: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def note_in(pretrained: Pretrained, name: str | None) -> None:
+def note_in(pretrained: Pretrained | PretrainedGraph, name: str | None) -> None:
     """Let ``config.json`` say the name (or nothing) the next time it is saved, for readers of versions 4.0 to 5.3."""
     built: Any = pretrained.built
     config = pretrained.config if built is None else vars(built.config)

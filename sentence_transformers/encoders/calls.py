@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from sentence_transformers._types import OnTruncate
+from sentence_transformers.encoders.prompts import resolve_prompt
 from sentence_transformers.errors import one_of, positive
 from sentence_transformers.inference.run import Request
 from sentence_transformers.modules.modality import is_message
@@ -59,25 +60,6 @@ def request(
         prepare_kwargs=kwargs,
         forward_kwargs=kwargs,
     ), single
-
-
-def resolve_prompt(
-    prompts: Mapping[str, str], default_name: str | None, name: str | None, prompt: str | None
-) -> str | None:
-    """The prompt given, else the one named, else the default, else None."""
-    if prompt is not None:
-        if name is not None:
-            logger.warning("Both prompt and prompt_name were given: prompt_name is ignored.")
-        return prompt
-    if name is None:
-        if default_name is not None and default_name not in prompts:
-            logger.warning("The default prompt %r is not in prompts any more: no prompt is used.", default_name)
-        return None if default_name is None else prompts.get(default_name)
-    if name not in prompts:
-        raise ValueError(
-            f"Prompt name {name!r} not found in the configured prompts dictionary with keys {list(prompts)!r}."
-        )
-    return prompts[name]
 
 
 def is_single(inputs: Any) -> bool:

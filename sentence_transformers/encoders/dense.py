@@ -19,6 +19,7 @@ from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, OnTruncate, Precision
 from sentence_transformers.cards.data import SentenceTransformerModelCardData
 from sentence_transformers.encoders.embedding import EmbeddingEncoder
+from sentence_transformers.encoders.graphs import with_held
 from sentence_transformers.encoders.loading import bare_transformer
 from sentence_transformers.encoders.padded import PaddedInputs, feature_rows
 from sentence_transformers.encoders.roles import encode_document, encode_query
@@ -174,6 +175,7 @@ class SentenceTransformer(EmbeddingEncoder):
     def _encode_matrix(self, request: Request, width: int | None, normalise: bool, as_array: bool) -> Tensor:
         """(n, D) float tensor; on the CPU if it is to become an array."""
         matrix = Matrix(len(request.inputs), torch.device("cpu") if as_array else None, widen=as_array)
+        request = with_held(self, request)
         run(self, request, partial(_vectors, width=width, normalise=normalise), matrix)
         if matrix.values is None:  # no inputs
             return torch.tensor(

@@ -14,9 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from sentence_transformers._lazy import Late
 from sentence_transformers._types import Features, HubArguments
-from sentence_transformers.encoders import calls, loading
+from sentence_transformers.backend.base import BACKENDS
+from sentence_transformers.encoders import calls, graphs, loading
 from sentence_transformers.encoders.adapters import PeftAdapterMixin
+from sentence_transformers.encoders.quality import RoundedModel, measure_rounding
 from sentence_transformers.encoders.saving import Saving
 from sentence_transformers.errors import one_of
 from sentence_transformers.inference.layout import accepts_packed, padded
@@ -45,9 +48,10 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         revision: branch, tag or commit of a model on the Hub.
         local_files_only: never ask the network.
         token: for private models.
-        model_kwargs, processor_kwargs, config_kwargs: settings of the transformer, its tokenizer, its config.
+        model_kwargs: settings of the transformer: ``dtype``, ``quantize="int8"`` (CPU only), and those of
+            ``AutoModel.from_pretrained``. processor_kwargs, config_kwargs: of its tokenizer, of its config.
         model_card_data: what the model card says.
-        backend: what computes: "torch".
+        backend: what computes: "torch"; "onnx" or "openvino", with a graph of the model that is found or exported.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -63,6 +67,8 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
     _keys_to_ignore_on_save: ClassVar[list[str]] = []
     is_hpu_graph_enabled: bool = False
     _origin: tuple[str, str | None] | None = None  # name and commit on the Hub
+    quantization: RoundedModel | None
+    """Of a model in 8 bits: the kernel, the memory, and how close its answers are to those in float32."""
 
     def __init__(
         self,
@@ -86,7 +92,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         self.prompts: dict[str, str] = {**self._default_prompts, **(prompts or {})}  # type: ignore[dict-item]
         self.default_prompt_name = default_prompt_name
         self.trust_remote_code = trust_remote_code
-        self.backend: str = one_of("backend", backend, ("torch",))
+        self.backend: str = one_of("backend", backend, BACKENDS)
         self.module_kwargs: dict[str, list[str]] = {}
         self._model_card_text: str | None = None
         self._model_card_vars: dict[str, Any] = {}
@@ -108,7 +114,10 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
             }
             named = self._open(model_name_or_path, where, settings)
         super().__init__(named)
+        graphs.complete(self)
         self._settle(device, explicit_dtype=_asks_for_dtype(model_kwargs))
+        if (model_kwargs or {}).get("dtype", (model_kwargs or {}).get("torch_dtype")) == "auto":
+            self._take_half_on_a_gpu()
         self.model_card_data = model_card_data or self.model_card_data_class()
         self.model_card_data.register_model(self)
         if self._origin is not None:
@@ -116,6 +125,7 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         for module in self:
             if isinstance(module, Module):
                 module.on_model_ready(self)
+        self.quantization = measure_rounding(self, asked=(model_kwargs or {}).get("quantize") is not None)
 
     def default_modules(self, folder: Path, settings: dict[str, Any]) -> list[nn.Module]:
         """The modules that a bare transformer in ``folder`` gets. ``settings``: arguments of ``Transformer.load``."""
@@ -177,6 +187,12 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         if dtype is not None and dtype.is_floating_point:
             for module in list(self)[1:]:
                 module.to(dtype)
+        for part, _ in graphs.graphs_of(self):
+            self.backend = part.backend
+            if device is not None and torch.device(device).type != "cpu":
+                logger.warning("device=%r is ignored: with backend=%r the graph's runtime says where it computes "
+                               "(model_kwargs 'provider' or 'device').", device, part.backend)  # fmt: skip
+            device = "cpu"  # where its inputs and outputs are
         if self._placed_by_accelerate():
             if device is not None:
                 logger.warning("device=%r is ignored: device_map has placed the model.", device)
@@ -191,6 +207,23 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         if named:
             logger.info("Prompts: %s; default: %s.", named, self.default_prompt_name)
 
+    def _take_half_on_a_gpu(self) -> None:
+        """``dtype="auto"``: on a GPU half precision, unless the weights are in it already."""
+        if self.device.type != "cuda" or self.dtype is not torch.float32:
+            return
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        self.to(dtype)
+        logger.info("dtype='auto': computing in %s on %s.", str(dtype).removeprefix("torch."), self.device)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """``torch.compile`` the network of every transformer of this model, in place; arguments as of that function.
+
+        ``encode`` then really runs what was compiled: transformers' model, padded, instead of the native engine.
+        """
+        for part in self.parts():
+            if isinstance(part, Transformer):
+                part.auto_model.compile(*args, **kwargs)
+
     def _placed_by_accelerate(self) -> bool:
         first = self[0]
         model = first._modules.get("model") if isinstance(first, Transformer) else None
@@ -199,10 +232,17 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
     # --- running -----------------------------------------------------------------------------------------------------
 
     def forward(self, input: Features, **kwargs: Any) -> Features:
-        """Hand a features dict through all modules; each gets only the keyword arguments that it declares."""
-        features = input
-        for name, module in self._modules.items():
+        """Hand a features dict through all modules; each gets only the keyword arguments that it declares.
+
+        With ``held``, the graph of the first module computes it and so many modules behind it (see ``graphs``).
+        """
+        features, held = input, kwargs.pop("held", 0)
+        whole = graphs.compute_whole(self, features) if held else None
+        for place, (name, module) in enumerate(self._modules.items()):
             assert module is not None
+            if whole is not None and place <= held:
+                features = whole
+                continue
             if not accepts_packed(module):
                 features = padded(features)
             names = {*getattr(module, "forward_kwargs", ()), *self.module_kwargs.get(name, ())}
@@ -381,6 +421,9 @@ class Encoder(Saving, PeftAdapterMixin, nn.Sequential):
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
+
+    recommend: Any = Late("evaluation.backends:recommend")
+    """Race the ways of computing this model on this machine, and recommend one."""
 
     # --- as a torch module -------------------------------------------------------------------------------------------
 

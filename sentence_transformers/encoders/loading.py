@@ -13,6 +13,7 @@ from torch import nn
 
 from sentence_transformers._types import HubArguments
 from sentence_transformers._version import __version__
+from sentence_transformers.backend.graphs import files
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.errors import ModelFileError
 from sentence_transformers.hub import adapters, source, trust
@@ -66,6 +67,8 @@ def load(name: str, family: Family, hub: HubArguments, settings: dict[str, Any])
     Raises: as ``hub.source.find``; ModelFileError for damaged files; ImportError for unmet requirements.
     """
     found = source.find(name, organization=family.default_huggingface_organization, **hub)
+    if settings.get("backend", "torch") != "torch":
+        files.fetch(found, settings["backend"], settings.get("model_kwargs") or {}, hub)
     how = {key: value for key, value in hub.items() if key in adapters.HOW}
     loaded = _modules_of(found, family, {**settings, **how})
     if found.kind == "folder":
@@ -114,6 +117,19 @@ def _modules_of(found: Source, family: Family, settings: dict[str, Any]) -> Load
     card_file = found.file("README.md")
     card = card_file.read_text(encoding="utf-8", errors="replace") if card_file else None
     return Loaded(modules, extra, config, card)
+
+
+def saved_type(name: str, organization: str | None = "sentence-transformers") -> str:
+    """The name of the class that a model was saved from; a bare transformer with a head for labels is a reranker.
+
+    Raises: as ``hub.source.find``.
+    """
+    found = source.find(name, organization=organization)
+    config_file = found.file(CONFIG_FILE)
+    if found.file(MODULES_FILE) is not None:
+        return str((read_json(config_file) if config_file else {}).get("model_type", "SentenceTransformer"))
+    names = architectures(found.folder)
+    return "CrossEncoder" if names and names[0].endswith("ForSequenceClassification") else "SentenceTransformer"
 
 
 def network_folder(folder: Path, settings: dict[str, Any]) -> Path:

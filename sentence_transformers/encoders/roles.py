@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from sentence_transformers.encoders.prompts import document_prompt
 from sentence_transformers.modules.parts import renamed_arguments
-
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 def encode_query(encode: Callable[..., Any]) -> Any:
@@ -52,12 +51,6 @@ def encode_document(encode: Callable[..., Any]) -> Any:
         return self.encode(inputs, prompt_name, prompt, *args, **_with_task("document", kwargs))
 
     return _like(encode, method, "encode_document")
-
-
-def document_prompt(prompts: Mapping[str, str]) -> str | None:
-    """The name of the prompt for documents: the first that has a text, else the first there is."""
-    present = [name for name in DOCUMENT_PROMPTS if name in prompts]
-    return next((name for name in present if prompts[name]), present[0] if present else None)
 
 
 def _with_task(task: str, kwargs: dict[str, Any]) -> dict[str, Any]:

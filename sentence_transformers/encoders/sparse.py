@@ -17,6 +17,7 @@ from sentence_transformers._types import Features, OnTruncate
 from sentence_transformers.backend.native.heads import FILL
 from sentence_transformers.cards.data import SparseEncoderModelCardData
 from sentence_transformers.encoders.embedding import EmbeddingEncoder, width_of
+from sentence_transformers.encoders.graphs import with_held
 from sentence_transformers.encoders.loading import architectures, bare_transformer, network_folder, numbered
 from sentence_transformers.encoders.roles import encode_document, encode_query
 from sentence_transformers.encoders.signatures import arguments_and_those_of
@@ -166,6 +167,7 @@ class SparseEncoder(EmbeddingEncoder):
             caller="encode",
         )
         request = replace(request, forward_kwargs={**request.forward_kwargs, "max_active_dims": active})
+        request = with_held(self, request)
         place = torch.device("cpu") if save_to_cpu else None
         if not convert_to_sparse_tensor:
             matrix = self._dense(request, active, place)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sentence_transformers.ops.correlation import spearman
+
 from ..losses.checks import temperatures
 from ..losses.teacher_objectives import ranking_kl
 from .base import arguments_of
 from .embedding import EmbeddingEvaluator
-from .metrics import spearman
 from .reporting import Measured, csv_name
 
 

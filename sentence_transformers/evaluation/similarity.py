@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from sentence_transformers.ops.correlation import pearson, spearman
+
 from .._types import Precision
 from ..ops.quantize import PRECISIONS
 from ..ops.similarity import SimilarityFunction
 from .base import arguments_of
 from .embedding import Encoded, SimilarityEvaluator, equally_many
-from .metrics import pearson, spearman
 from .reporting import Measured, csv_name
 
 

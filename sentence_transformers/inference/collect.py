@@ -28,8 +28,15 @@ class Collector(Protocol):
         """The rows of a batch as another process sends them, for ``put`` here; it needs no collector of its own."""
 
 
+HELD = 2**28
+"""Bytes of results that stay on another device before they come to the CPU in one copy."""
+
+
 class Matrix:
     """Rows of equal width, in one tensor made when the first batch shows the width.
+
+    Rows that are wanted on the CPU and were computed elsewhere come in one copy, of a large call in several: a copy
+    for every batch would wait for the batch each time.
 
     Args:
         count: how many inputs there are.
@@ -39,27 +46,55 @@ class Matrix:
 
     def __init__(self, count: int, device: torch.device | None = None, widen: bool = False) -> None:
         self.count, self.device, self.widen = count, device, widen
-        self.values: Tensor | None = None
+        self._values: Tensor | None = None
+        self._held: list[tuple[Ints, Tensor]] = []
+        self._size = 0
         self._lock = threading.Lock()
+
+    @property
+    def values(self) -> Tensor | None:
+        """The result; None before the first batch."""
+        self._bring()
+        return self._values
+
+    def _bring(self) -> None:
+        """Copy what is still on another device."""
+        with self._lock:
+            held, self._held, self._size = self._held, [], 0
+        if held:
+            rows = torch.cat([part for _, part in held])
+            self._store(np.concatenate([places for places, _ in held]), rows)
 
     def _result(self, rows: Tensor) -> Tensor:
         with self._lock:
-            if self.values is None:
+            if self._values is None:
                 dtype = torch.float32 if self.widen and rows.dtype is torch.bfloat16 else rows.dtype
                 with torch.inference_mode(False):  # an ordinary tensor: the caller may use it with gradients
-                    self.values = torch.empty(
+                    self._values = torch.empty(
                         self.count, *rows.shape[1:], dtype=dtype, device=self.device or rows.device
                     )
-            return self.values
+            return self._values
 
     def put(self, places: Ints, rows: Tensor) -> None:
+        if self.device is None or rows.device.type == self.device.type:
+            self._store(places, rows)
+            return
+        with self._lock:
+            self._held.append((places, rows))
+            self._size += rows.numel() * rows.element_size()
+            is_full = self._size > HELD
+        if is_full:
+            self._bring()
+
+    def _store(self, places: Ints, rows: Tensor) -> None:
         result = self._result(rows)
         index = torch.from_numpy(places).to(result.device)
         result.index_copy_(0, index, rows.to(result.device, result.dtype))
 
     def repeat(self, sources: Ints, places: Ints) -> None:
-        assert self.values is not None
-        self.values[torch.from_numpy(places)] = self.values[torch.from_numpy(sources)]
+        values = self.values
+        assert values is not None
+        values[torch.from_numpy(places)] = values[torch.from_numpy(sources)]
 
     @staticmethod
     def pack(rows: Tensor) -> Tensor:

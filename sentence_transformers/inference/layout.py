@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers._types import Features
+from sentence_transformers.ops.device import moved
 from sentence_transformers.ops.projected import Projected
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
@@ -69,4 +70,6 @@ def to_device(features: Features, device: torch.device) -> Features:
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, (Tensor, TokenIds)) else value
+    if isinstance(value, TokenIds):
+        return value.to(device)
+    return moved(value, device) if isinstance(value, Tensor) else value

@@ -25,21 +25,22 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, "encode", _set_cores, (1,))
+        self._pool = ThreadPoolExecutor(threads, "encode", set_cores, (1,))
         everyone = threading.Barrier(threads + 1)
         started = [self._pool.submit(everyone.wait) for _ in range(threads)]
         everyone.wait()
         for future in started:
             future.result()
         # torch keeps the last number set anywhere as the start value of threads that come later: put ours back
-        _set_cores(threads)
+        set_cores(threads)
 
     def submit(self, function: Any, *args: Any) -> Future[Any]:
         """Run ``function(*args)`` on one of the threads."""
         return self._pool.submit(function, *args)
 
 
-def _set_cores(count: int) -> None:
+def set_cores(count: int) -> None:
+    """How many cores torch may use in the calling thread."""
     torch.get_num_threads()  # the first call in a thread takes the process-wide number; only then can it be changed
     torch.set_num_threads(count)
 

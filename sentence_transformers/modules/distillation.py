@@ -20,6 +20,7 @@ from sentence_transformers.errors import one_of
 from sentence_transformers.modules.module import module_device
 from sentence_transformers.modules.parts import rust_tokenizer, table_of
 from sentence_transformers.modules.processing import TextProcessor
+from sentence_transformers.modules.token_tensors import take
 from sentence_transformers.modules.transformer import Transformer
 from sentence_transformers.ops.tokens import Packed
 
@@ -108,7 +109,7 @@ def _entries(source: Tokenizer, recipe: Recipe, kept: Sequence[str]) -> tuple[To
     rows = tokenizer.get_vocab(with_added_tokens=True)
     inputs = processor(words)
     for number, word in enumerate(words):
-        ids = inputs.take(np.array([number])).ids
+        ids = take(inputs, np.array([number])).ids
         entries.append(Entry(rows[word], tuple(ids.tolist())))
     return tokenizer, entries
 
@@ -132,7 +133,7 @@ def encode_tokens(transformer: Transformer, inputs: Sequence[Sequence[int]]) -> 
     vectors = []
     with torch.inference_mode():
         for start in range(0, len(inputs), BATCH):
-            tokens = table.take(np.arange(start, min(start + BATCH, len(inputs)))).to(device)
+            tokens = take(table, np.arange(start, min(start + BATCH, len(inputs)))).to(device)
             output = transformer({"tokens": tokens})[transformer.module_output_name]
             assert isinstance(output, Packed)
             total, count = output.sum()

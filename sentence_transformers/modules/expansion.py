@@ -16,8 +16,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from sentence_transformers.errors import one_of, positive
-from sentence_transformers.modules.processing import TokenTable, pad_rows, spans, starts_of
+from sentence_transformers.modules.processing import TokenTable, spans, starts_of
 from sentence_transformers.modules.text_tokenizer import TextTokenizer
+from sentence_transformers.modules.token_tensors import pad_rows
 
 STRATEGIES = ("fixed", "min")
 

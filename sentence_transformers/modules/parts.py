@@ -20,6 +20,7 @@ from typing_extensions import Self
 from sentence_transformers._types import Features
 from sentence_transformers.modules.module import Module, hub_arguments
 from sentence_transformers.modules.processing import Ints, TokenTable
+from sentence_transformers.modules.token_tensors import take
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 P = ParamSpec("P")
@@ -122,7 +123,7 @@ class PreparedTable:
         self.sizes, self.cut, self.limit = table.sizes, table.cut, table.limit
 
     def batch(self, rows: Ints) -> Features:
-        return self.build(self.table.take(rows))
+        return self.build(take(self.table, rows))
 
 
 def rust_tokenizer(tokenizer: Any) -> Tokenizer:

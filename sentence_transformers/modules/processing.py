@@ -14,13 +14,9 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from sentence_transformers._types import Features
 from sentence_transformers.errors import one_of
-from sentence_transformers.ops.tokens import TokenIds
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -85,14 +81,6 @@ class TokenTable:
     def sizes(self) -> Ints:
         return np.diff(self.starts)
 
-    def take(self, rows: Ints) -> TokenIds:
-        """The ids of some inputs, in the given order, as one packed batch."""
-        lengths = self.sizes[rows]
-        index = spans(self.starts[rows], lengths)
-        types = None if self.types is None else torch.from_numpy(self.types[index])
-        visible = None if self.visible is None else tuple(self.visible[rows].tolist())
-        return TokenIds(torch.from_numpy(self.ids[index]), tuple(lengths.tolist()), types, visible)
-
 
 class _Ragged(NamedTuple):
     """Token ids of m texts: text i has ``ids[starts[i]:starts[i + 1]]``."""
@@ -108,7 +96,7 @@ class TextProcessor:
         tokenizer: a Rust tokenizer of which nobody else has this object; its padding and truncation are switched off.
         limit: the most tokens of one input, special tokens included; None for no limit.
         truncation_side: which end of a too long input is dropped.
-        padding_side, padding_id: for the padded tensors of ``pad``.
+        padding_side, padding_id: for padded tensors (see ``token_tensors.pad``).
         with_types: whether segment numbers (``token_type_ids``) are given.
     """
 
@@ -274,37 +262,6 @@ class TextProcessor:
                 return piece
             size *= 4
         return text
-
-    def pad(self, tokens: TokenIds) -> Features:
-        """The public padded form: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, (B, T) int64.
-
-        The mask is 0 at padding and at tokens that the others do not look at.
-        """
-        features: Features = {"input_ids": self._padded(tokens, tokens.ids, self.padding_id)}
-        if self.with_types:
-            types = torch.zeros_like(tokens.ids) if tokens.type_ids is None else tokens.type_ids
-            features["token_type_ids"] = self._padded(tokens, types, 0)
-        mask = torch.ones_like(tokens.ids)
-        if tokens.visible is not None:
-            visible = torch.tensor(tokens.visible, dtype=torch.int64)
-            mask = (tokens.positions() < visible.repeat_interleave(torch.tensor(tokens.lengths))).to(torch.int64)
-        features["attention_mask"] = self._padded(tokens, mask, 0)
-        return features
-
-    def _padded(self, tokens: TokenIds, values: Tensor, fill: int) -> Tensor:
-        return pad_rows(values, tokens.lengths, fill, self.padding_side)
-
-
-def pad_rows(values: Tensor, lengths: Sequence[int], fill: int, side: str = "right") -> Tensor:
-    """(N,) values of B rows one behind the other -> (B, longest) with ``fill`` on the given side."""
-    width = max(lengths, default=0)
-    out = values.new_full((len(lengths), width), fill)
-    for row, part in zip(out, torch.split(values, list(lengths)), strict=True):
-        if side == "left":
-            row[width - len(part) :] = part
-        else:
-            row[: len(part)] = part
-    return out
 
 
 def starts_of(sizes: Ints) -> Ints:

@@ -24,6 +24,7 @@ from sentence_transformers.modules.module import InputModule, hub_arguments
 from sentence_transformers.modules.parts import PreparedTable, WithDimension, rust_tokenizer
 from sentence_transformers.modules.processing import TextProcessor, TokenTable
 from sentence_transformers.modules.text_tokenizer import TextTokenizer
+from sentence_transformers.modules.token_tensors import pad, take
 from sentence_transformers.ops.tokens import TokenIds
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class SparseStaticEmbedding(WithDimension, InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> Features:
         """Texts -> ``input_ids`` and ``attention_mask``, (B, T)."""
-        return self._processor().pad(self._tabulate(inputs, prompt).take(np.arange(len(inputs))))
+        return pad(self._processor(), take(self._tabulate(inputs, prompt), np.arange(len(inputs))))
 
     def prepare(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> PreparedTable:
         """Tokenise all inputs of a call at once."""

@@ -22,6 +22,7 @@ from sentence_transformers.modules.modality import texts_of
 from sentence_transformers.modules.module import InputModule, hub_arguments
 from sentence_transformers.modules.parts import PreparedTable, WithDimension, rust_tokenizer
 from sentence_transformers.modules.processing import TokenTable
+from sentence_transformers.modules.token_tensors import take
 from sentence_transformers.ops.tokens import TokenIds
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class StaticEmbedding(WithDimension, InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> Features:
         """Texts -> ``input_ids`` (N,), all tokens one behind the other; ``offsets`` (B,), where each text starts."""
-        return _features(self._tabulate(inputs, prompt).take(np.arange(len(inputs))))
+        return _features(take(self._tabulate(inputs, prompt), np.arange(len(inputs))))
 
     def prepare(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> PreparedTable:
         """Tokenise all inputs of a call at once."""

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from sentence_transformers._types import Features
-from sentence_transformers.backend.base import Network
+from sentence_transformers.backend.base import BACKENDS, Network
+from sentence_transformers.backend.graphs.pretrained import PretrainedGraph
 from sentence_transformers.backend.native.heads import FEATURES, FILL, GENERATE, labels_of
 from sentence_transformers.backend.pretrained import Pretrained
 from sentence_transformers.backend.transformers import accepted_arguments
@@ -30,6 +31,7 @@ from sentence_transformers.modules.module import EachBatch, InputModule, Prepare
 from sentence_transformers.modules.parts import PreparedTable, WithDimension, renamed_arguments
 from sentence_transformers.modules.processing import TokenTable
 from sentence_transformers.modules.text_tokenizer import TextTokenizer, limits_of
+from sentence_transformers.modules.token_tensors import pad, take
 from sentence_transformers.modules.transformer_config import (
     CONFIG_FILES,
     OLD_NAMES,
@@ -46,7 +48,6 @@ from sentence_transformers.ops.projected import at_places
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
 PLAIN = {"input_ids", "attention_mask", "token_type_ids"}  # what is trained without padding has no other arguments
-WITH_TYPES = ("bert", "electra")  # native families whose tokenizers give segment numbers
 
 
 class Transformer(InputModule, WithDimension):
@@ -66,7 +67,7 @@ class Transformer(InputModule, WithDimension):
         processor_kwargs: anything ``AutoTokenizer.from_pretrained`` takes.
         config_kwargs: keys of ``config.json`` to override.
         processing_kwargs: ``{"text": {"max_length": ...}}``.
-        backend: "torch".
+        backend: what computes: "torch", "onnx" or "openvino".
         max_seq_length: the most tokens of one input; None takes the model's own limit.
         do_lower_case: lower-case the input first.
         tokenizer_name_or_path: where the tokenizer is, if not with the model.
@@ -108,7 +109,7 @@ class Transformer(InputModule, WithDimension):
     ) -> None:
         super().__init__()
         self.transformer_task = one_of("transformer_task", transformer_task, tuple(OUTPUTS))
-        self.backend = one_of("backend", backend, ("torch",))
+        self.backend = one_of("backend", backend, BACKENDS)
         read, written = OUTPUTS[transformer_task]
         self.module_output_name = module_output_name or written
         self.processing_kwargs = processing_kwargs or {}
@@ -126,12 +127,12 @@ class Transformer(InputModule, WithDimension):
         tokenizer_folder = base.tokenizer
         if tokenizer_name_or_path is not None:
             tokenizer_folder = source.find(str(tokenizer_name_or_path), **hub).folder
-        self.pretrained = Pretrained(base.folder, model_settings, overrides, trust_remote_code, transformer_task, base)
-        config = self.pretrained.config
+        told = base.folder, model_settings, overrides, trust_remote_code, transformer_task, base
+        self.pretrained = Pretrained(*told) if backend == "torch" else PretrainedGraph(*told, backend=backend)
         self.text = TextTokenizer(
             tokenizer_folder,
             text_settings,
-            with_types=config.get("model_type") in WITH_TYPES if self.pretrained.is_native else None,
+            with_types=self.pretrained.takes_types,
             limit=max_seq_length,
             positions=self.pretrained.position_limit,
             lower=do_lower_case,
@@ -296,7 +297,7 @@ class Transformer(InputModule, WithDimension):
         if processor is None:
             return self._preprocess_in_python(inputs, prompt)
         table = self._tabulate(inputs, prompt, processing_kwargs, task)
-        features = {**processor.pad(table.take(np.arange(len(inputs)))), **self._facts(prompt)}
+        features = {**pad(processor, take(table, np.arange(len(inputs)))), **self._facts(prompt)}
         added = expansion_positions(table, processor.padding_side)
         return features if added is None else {**features, "query_expansion_positions": added}
 
@@ -322,7 +323,9 @@ class Transformer(InputModule, WithDimension):
         tokens = features.get("tokens")
         if tokens is not None:
             return self._write(features, self._run(tokens))
-        if self.training or torch.is_grad_enabled():
+        if self.backend != "torch" and self.training and torch.is_grad_enabled():
+            raise RuntimeError(f"backend={self.backend!r} cannot be trained: open the model with backend='torch'.")
+        if self.backend == "torch" and (self.training or torch.is_grad_enabled()):
             return self._forward_with_gradients(features)
         tokens, layout = packed_tokens(features, self.device)
         return self._write(features, [at_places(x, layout.real) for x in self._run(tokens)])

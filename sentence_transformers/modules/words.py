@@ -24,7 +24,8 @@ from sentence_transformers.modules import tokenizers
 from sentence_transformers.modules.modality import texts_of
 from sentence_transformers.modules.module import InputModule, hub_arguments
 from sentence_transformers.modules.parts import ModuleWithWeights, PreparedTable, WithDimension, table_of
-from sentence_transformers.modules.processing import TokenTable, pad_rows
+from sentence_transformers.modules.processing import TokenTable
+from sentence_transformers.modules.token_tensors import pad_rows, take
 from sentence_transformers.modules.tokenizers import TransformersTokenizerWrapper, WhitespaceTokenizer, WordTokenizer
 from sentence_transformers.ops.tokens import Packed, TokenIds
 
@@ -75,7 +76,7 @@ class BoW(WithDimension, InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> Features:
         """The vectors themselves: ``sentence_embedding`` (B, len(vocab))."""
-        return self._features(self._tabulate(inputs, prompt).take(np.arange(len(inputs))))
+        return self._features(take(self._tabulate(inputs, prompt), np.arange(len(inputs))))
 
     def prepare(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> PreparedTable:
         """Look up all words of a call at once."""
@@ -87,7 +88,7 @@ class BoW(WithDimension, InputModule):
 
     def get_sentence_features(self, tokenized_texts: Sequence[Sequence[int]], pad_seq_length: int = 0) -> Features:
         """The vectors of texts that are already numbers of words."""
-        return self._features(table_of(tokenized_texts).take(np.arange(len(tokenized_texts))))
+        return self._features(take(table_of(tokenized_texts), np.arange(len(tokenized_texts))))
 
     def _tabulate(self, inputs: Sequence[Any], prompt: str | None) -> TokenTable:
         return _tabulate(self.tokenizer, inputs, prompt, None)
@@ -145,7 +146,7 @@ class WordEmbeddings(WithDimension, InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> Features:
         """Texts -> ``input_ids`` and ``attention_mask`` (B, T), ``sentence_lengths`` (B,); T is at least 1."""
-        tokens = self._tabulate(inputs, prompt).take(np.arange(len(inputs)))
+        tokens = take(self._tabulate(inputs, prompt), np.arange(len(inputs)))
         lengths = torch.tensor(tokens.lengths, dtype=torch.int64)
         ids = pad_rows(tokens.ids, tokens.lengths, 0)
         if ids.shape[1] == 0:

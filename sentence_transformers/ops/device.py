@@ -36,3 +36,10 @@ def _is_available(name: str) -> bool:
     """Whether torch, or a plugin that registered itself with torch, has such a device."""
     backend = getattr(torch, name, None)  # plugins (npu, hpu) add themselves here, when they are there at all
     return backend is not None and bool(backend.is_available())
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device; to a GPU through pinned memory, without waiting for what is computed there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

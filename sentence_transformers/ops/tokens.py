@@ -14,6 +14,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from sentence_transformers.ops.device import moved
+
 
 @dataclass(frozen=True)
 class Group:
@@ -65,11 +67,13 @@ class TokenIds:
         return positions_of(self.groups, self.ids.device)
 
     def to(self, device: torch.device) -> TokenIds:
-        types = None if self.type_ids is None else self.type_ids.to(device)
-        return TokenIds(self.ids.to(device), self.lengths, types, self.visible)
+        types = None if self.type_ids is None else moved(self.type_ids, device)
+        return TokenIds(moved(self.ids, device), self.lengths, types, self.visible)
 
 
 def positions_of(groups: Sequence[Group], device: torch.device) -> Tensor:
+    if device.type == "cuda" and len(groups) > 1:  # one copy instead of a kernel or two for every length
+        return moved(positions_of(groups, torch.device("cpu")), device)
     parts = [torch.arange(g.length, device=device).repeat(g.count) for g in groups[1:]]
     if not groups:
         return torch.empty(0, dtype=torch.int64, device=device)

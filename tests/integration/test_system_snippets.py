@@ -107,6 +107,9 @@ def test_what_is_left_of_the_section_on_saving() -> None:
         "model.save('my-local-model')",
         "loaded_model = SentenceTransformer('my-local-model')",
         "model.save('my-model', safe_serialization=True)",
+        "from sentence_transformers import export_optimized_onnx_model",
+        "export_optimized_onnx_model(model_name='all-MiniLM-L6-v2', output_path='my-onnx-model')",
+        "onnx_model = SentenceTransformer('my-onnx-model', backend='onnx')",
     ]
 
 
@@ -218,7 +221,9 @@ def test_prompts(run: Run) -> None:
     assert model.prompts["clustering"] == "Identify the category: "
 
 
-def test_saving_and_loading(run: Run) -> None:
+def test_saving_loading_and_exporting(run: Run) -> None:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra onnx")
     names, printed = run("Model Saving and Loading")
     assert printed == ""
     texts = ["The weather is lovely today.", "He drove to the stadium."]
@@ -226,3 +231,5 @@ def test_saving_and_loading(run: Run) -> None:
     assert_allclose(names["loaded_model"].encode(texts), expected, rtol=0, atol=1e-6)
     assert_allclose(SentenceTransformer("my-model").encode(texts), expected, rtol=0, atol=1e-6)
     assert (Path("my-model") / "model.safetensors").is_file()
+    assert names["onnx_model"].get_backend() == "onnx"
+    assert_allclose(names["onnx_model"].encode(texts), expected, rtol=0, atol=1e-5)

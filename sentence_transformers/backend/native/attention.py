@@ -15,7 +15,9 @@ from torch import Tensor
 
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.linear import normalise, scratch
+from sentence_transformers.backend.native.varlen import Whole
 from sentence_transformers.backend.native.weights import Layer
+from sentence_transformers.ops.device import moved
 from sentence_transformers.ops.tokens import Group, TokenIds
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, (N, head_width)
@@ -110,11 +112,18 @@ def attend(
     window: int | None,
     rotation: Rotation | None,
     end: End | None = None,
+    whole: Whole | None = None,
 ) -> Tensor:
     """qkv (N, (heads + 2 kv_heads) * head_width) -> context (N, heads * head_width), perhaps in a scratch buffer.
 
     With ``end``, the context of the first or last token of every sequence only: (B, heads * head_width).
+    With ``whole``, all sequences in one call.
     """
+    if whole is not None:
+        mixed = whole.attend(*_parts(spec, layer, qkv, rotation, whole.repeats), window)
+        if end is None:
+            return mixed
+        return ends(mixed, [group.length for group in groups for _ in range(group.count)], end)
     tokens, width = qkv.shape[0], spec.heads * spec.head_width
     plain = rotation is None and layer.query_norm is None and spec.kv_heads == spec.heads
     parts = () if plain else _parts(spec, layer, qkv, rotation)
@@ -139,7 +148,16 @@ def attend(
     return torch.cat(outputs, out=scratch.take("context", sum(map(len, outputs)), width, qkv))
 
 
-def _parts(spec: Spec, layer: Layer, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+def ends(x: Tensor, lengths: Sequence[int], end: End) -> Tensor:
+    """(N, width) -> (B, width): the first or last token of every sequence."""
+    stops = torch.tensor(lengths).cumsum(0)
+    rows = stops - 1 if end == "last" else torch.cat((stops.new_zeros(1), stops[:-1]))
+    return x[moved(rows, x.device)]
+
+
+def _parts(
+    spec: Spec, layer: Layer, qkv: Tensor, rotation: Rotation | None, repeats: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, each (N, heads, head_width): normed, rotated, shared keys and values repeated."""
     sizes = (spec.heads, spec.kv_heads, spec.kv_heads)
     query, key, value = (
@@ -151,6 +169,6 @@ def _parts(spec: Spec, layer: Layer, qkv: Tensor, rotation: Rotation | None) -> 
         key = normalise(key, layer.key_norm, spec.norm, spec.epsilon)
     if rotation is not None:
         query, key = rotate(query, rotation), rotate(key, rotation)
-    if spec.kv_heads != spec.heads:
+    if repeats and spec.kv_heads != spec.heads:
         key, value = (part.repeat_interleave(spec.heads // spec.kv_heads, dim=1) for part in (key, value))
     return query, key, value

@@ -5,13 +5,13 @@ Inference only: it writes into buffers and must run without gradients. Knows not
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sentence_transformers.backend.native.attention import End, Masks, attend, rotations
+from sentence_transformers.backend.native.attention import End, Masks, attend, ends, rotations
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.linear import activate_, add_linear_, linear_into, normalise
+from sentence_transformers.backend.native.varlen import whole_batch
 from sentence_transformers.backend.native.weights import Layer, Norm, Weights
 from sentence_transformers.ops.tokens import TokenIds
 
@@ -32,7 +32,7 @@ def encode(
     Raises: ValueError if a sequence is longer than the table of positions.
     """
     x = _embed(spec, weights, tokens)
-    masks = Masks(spec, weights.relative_bias, tokens, x)
+    masks, whole = Masks(spec, weights.relative_bias, tokens, x), whole_batch(spec, tokens, x)
     turns = rotations(spec.thetas, tokens.positions(), spec.head_width, x.dtype) if spec.thetas else {}
     states = []
     for i, layer in enumerate(weights.layers):
@@ -44,8 +44,8 @@ def encode(
 
         y = _norm(spec, x, layer.attention_norm) if spec.norm_first else x
         qkv = linear_into("wide", y, layer.qkv)
-        context = attend(spec, layer, qkv, tokens.groups, masks, window, rotation, end)
-        x = add_linear_(x if end is None else _ends(x, tokens, end), context, layer.out)
+        context = attend(spec, layer, qkv, tokens.groups, masks, window, rotation, end, whole)
+        x = add_linear_(x if end is None else ends(x, tokens.lengths, end), context, layer.out)
         x = x if spec.norm_first else _norm(spec, x, layer.attention_norm)
 
         y = _norm(spec, x, layer.mlp_norm) if spec.norm_first else x
@@ -55,17 +55,10 @@ def encode(
     return states
 
 
-def _ends(x: Tensor, tokens: TokenIds, end: End) -> Tensor:
-    """(N, width) -> (B, width): the first or last token of every sequence."""
-    stops = torch.tensor(tokens.lengths, device=x.device).cumsum(0)
-    if end == "last":
-        return x[stops - 1]
-    return x[torch.cat((stops.new_zeros(1), stops[:-1]))]
-
-
 def _embed(spec: Spec, weights: Weights, tokens: TokenIds) -> Tensor:
     """Sum of the embedding tables, normed and widened where the family does so: (N, width), a fresh tensor."""
-    x = F.embedding(tokens.ids, weights.words)
+    words = weights.words
+    x = F.embedding(tokens.ids, words) if isinstance(words, Tensor) else words[tokens.ids]
     if weights.positions is not None:
         x += F.embedding(position_rows(spec, tokens), weights.positions)
     if weights.types is not None:

@@ -86,6 +86,8 @@ class Unsupported(Exception):
     """This configuration is outside the table; the message says why."""
 
 
+WITH_TYPES = ("bert", "electra")
+"""Families whose tokenizers give segment numbers."""
 ACTIVATIONS = frozenset(
     {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh"}
 )

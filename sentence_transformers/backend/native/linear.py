@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sentence_transformers.backend.native.weights import Linear, Norm
+from sentence_transformers.backend.native.weights import Linear, Norm, Rounded
 
 ops = torch.ops.aten
 
@@ -55,8 +55,10 @@ class Scratch(threading.local):
 scratch = Scratch()
 
 
-def linear_into(name: str, x: Tensor, layer: Linear) -> Tensor:
-    """x (N, in) -> (N, out), in the scratch buffer ``name`` unless it is small."""
+def linear_into(name: str, x: Tensor, layer: Linear | Rounded) -> Tensor:
+    """x (N, in) -> (N, out), in the scratch buffer ``name`` unless it is small or the layer is rounded."""
+    if not isinstance(layer, Linear):
+        return layer(x)
     rows, width = x.shape[0], layer.weight.shape[0]
     if rows * width < SMALL:
         return F.linear(x, layer.weight, layer.bias)
@@ -66,8 +68,10 @@ def linear_into(name: str, x: Tensor, layer: Linear) -> Tensor:
     return torch.addmm(layer.bias, x, layer.transposed, out=out)
 
 
-def add_linear_(residual: Tensor, x: Tensor, layer: Linear) -> Tensor:
+def add_linear_(residual: Tensor, x: Tensor, layer: Linear | Rounded) -> Tensor:
     """residual (N, out) += x (N, in) @ weight.T + bias, in place."""
+    if not isinstance(layer, Linear):
+        return layer.add_to_(residual, x)
     residual.addmm_(x, layer.transposed)
     return residual if layer.bias is None else residual.add_(layer.bias)
 

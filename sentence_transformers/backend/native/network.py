@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.native import encoder, logits, weights
+from sentence_transformers.backend.native import encoder, int8, logits, weights
+from sentence_transformers.backend.native.cuda_graphs import LONGEST, Recordings
 from sentence_transformers.backend.native.families import Spec, Unsupported, read_spec
 from sentence_transformers.backend.native.heads import FEATURES
 from sentence_transformers.backend.native.training import LiveEncoder
@@ -30,29 +31,39 @@ class NativeNetwork:
     """Runs a network of the table of families (``families.py``). Safe to run from many threads at once."""
 
     threads_safe = True
+    cuda_graphs = False
+    """Whether single short texts on a GPU are recorded and replayed (see ``cuda_graphs``)."""
     stored: Mapping[str, Tensor] | None = None
     """The tensors of the checkpoint, mapped from disk: there as long as this is, whatever becomes of the folder."""
 
-    def __init__(self, spec: Spec, parts: weights.Weights) -> None:
-        self.spec, self.weights = spec, parts
+    def __init__(self, spec: Spec, parts: weights.Weights, quantization: int8.Quantization | None = None) -> None:
+        self.spec, self.weights, self.quantization = spec, parts, quantization
         self._screened: tuple[Tensor, Screen] | None = None
+        self._recordings: Recordings | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             **vars(self),
             "stored": None,
             "_screened": None,
+            "_recordings": None,
         }  # a copy reads the folder again, should it ever be saved
 
     @classmethod
     def load(
-        cls, folder: Path, config: Mapping[str, Any], dtype: torch.dtype | None, task: str = FEATURES
+        cls,
+        folder: Path,
+        config: Mapping[str, Any],
+        dtype: torch.dtype | None,
+        task: str = FEATURES,
+        quantize: bool = False,
     ) -> NativeNetwork:
         """Read the weights of a model folder.
 
         Args:
             task: "feature-extraction", or one with a head (see ``heads.HEADS``).
             dtype: the type to compute in; None takes the type named in the config, else that of the weights.
+            quantize: round the layers to 8 bits (see ``int8``).
 
         Raises:
             Unsupported: the network is not in the table, or the folder has no head for the task.
@@ -61,6 +72,10 @@ class NativeNetwork:
         spec = read_spec(config, task)
         path = checkpoint.find_weights(folder)
         state = checkpoint.read_weights(path)
+        if quantize:
+            before = weights.from_state(spec, state, path)
+            after = int8.quantize(spec, before)
+            return cls(spec, after, int8.report(before, after))  # holds no part of the file: that memory is given back
         parts = weights.from_state(spec, state, path, by_columns=dtype in (None, torch.float32))
         wanted = dtype or parts.words.dtype
         network = cls(spec, weights.convert(parts, lambda tensor: tensor.to(wanted)))
@@ -82,7 +97,23 @@ class NativeNetwork:
     def run(self, tokens: TokenIds, all_layers: bool = False) -> Sequence[Tensor]:
         # it computes in the type of its weights; autocast would mix types in the steps that work in place
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return encoder.encode(self.spec, self.weights, tokens.to(self.device), all_layers)
+            tokens = tokens.to(self.device)
+            if self.cuda_graphs and not all_layers and self._may_be_recorded(tokens):
+                return [self._recorded().run(tokens.ids)]
+            return encoder.encode(self.spec, self.weights, tokens, all_layers)
+
+    def _may_be_recorded(self, tokens: TokenIds) -> bool:
+        """Whether nothing of the forward depends on more than the ids: it looks at no value, and copies no table."""
+        plain = tokens.type_ids is None and tokens.visible is None and self.spec.padding_id is None
+        single = len(tokens.lengths) == 1 and 0 < tokens.lengths[0] <= LONGEST
+        return self.device.type == "cuda" and plain and single
+
+    def _recorded(self) -> Recordings:
+        if self._recordings is None:
+            self._recordings = Recordings(
+                lambda ids: encoder.encode(self.spec, self.weights, TokenIds(ids, (len(ids),)))[-1]
+            )
+        return self._recordings
 
     def logits(self, tokens: TokenIds) -> Tensor | Projected:
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
@@ -102,7 +133,15 @@ class NativeNetwork:
         return made[1]
 
     def apply_(self, change: Callable[[Tensor], Tensor]) -> None:
-        self.weights = weights.convert(self.weights, change)
+        if self.quantization is None:
+            self.weights, self._recordings = weights.convert(self.weights, change), None
+            return
+        changed = change(torch.empty(0))
+        if changed.device.type != "cpu" or changed.dtype is not torch.float32:
+            raise ValueError(
+                f"A network in int8 computes in float32 on the CPU, not in {str(changed.dtype).removeprefix('torch.')} "
+                f"on {changed.device}. Load the model without 'quantize' there."
+            )
 
 
 class Adopted:

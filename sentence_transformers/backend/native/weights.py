@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,35 @@ class Linear:
         return self.weight.t()
 
 
+class Rounded(Protocol):
+    """A linear layer with rounded weights (see ``int8``)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, in) -> (N, out)."""
+
+    def add_to_(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual (N, out) += layer(x), in place."""
+
+
+class RoundedTable(Protocol):
+    """An embedding table with rounded rows."""
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        """(N,) -> (N, width)."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+def exact(layer: Linear | Rounded) -> Linear:
+    """A layer that was not rounded. Raises: TypeError for one that was: its weights are gone."""
+    if not isinstance(layer, Linear):
+        raise TypeError("This network was rounded to 8 bits: read its weights from its folder again.")
+    return layer
+
+
 @dataclass(frozen=True)
 class Norm:
     """weight, bias: (width,)."""
@@ -47,11 +76,11 @@ class Norm:
 class Layer:
     """qkv: (heads + 2 kv_heads) * head_width rows; up: inner rows, or gate above up (2 * inner) when gated."""
 
-    qkv: Linear
-    out: Linear
+    qkv: Linear | Rounded
+    out: Linear | Rounded
     attention_norm: Norm | None
-    up: Linear
-    down: Linear
+    up: Linear | Rounded
+    down: Linear | Rounded
     mlp_norm: Norm
     query_norm: Norm | None
     key_norm: Norm | None
@@ -70,7 +99,7 @@ class HeadWeights:
 class Weights:
     """words: (vocabulary, embedding_width); positions, types: the other embedding tables."""
 
-    words: Tensor
+    words: Tensor | RoundedTable
     positions: Tensor | None
     types: Tensor | None
     embedding_norm: Norm | None

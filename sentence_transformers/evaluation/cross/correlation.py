@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..metrics import pearson, spearman
+from sentence_transformers.ops.correlation import pearson, spearman
+
 from ..reporting import Measured, csv_name
 from .predicting import LabelledPairsEvaluator
 

@@ -22,7 +22,7 @@ from sentence_transformers import (
     SparseEncoder,
 )
 from sentence_transformers.encoders.embedding import EmbeddingEncoder, width_of
-from sentence_transformers.encoders.roles import document_prompt
+from sentence_transformers.encoders.prompts import document_prompt
 from sentence_transformers.modules.pooling import Pooling
 from tests.unit.encoders.folders import read_json, write_json
 

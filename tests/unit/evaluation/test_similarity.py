@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentence_transformers.evaluation.metrics import pearson, spearman
 from sentence_transformers.evaluation.similarity import EmbeddingSimilarityEvaluator
+from sentence_transformers.ops.correlation import pearson, spearman
 from tests.unit.evaluation.evaluating import Given
 
 VECTORS = {"a": [1.0, 0.0], "b": [0.6, 0.8], "c": [0.0, 2.0], "d": [-1.0, 0.5]}

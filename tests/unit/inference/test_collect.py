@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sentence_transformers.inference import collect
 from sentence_transformers.inference.collect import Matrix, Rows, SparseRows
 
 
@@ -212,3 +213,17 @@ def test_sparse_batches_from_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert torch.equal(rows.tensor().to_dense(), expected)
+
+
+def test_rows_from_another_device_come_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = Matrix(4, torch.device("meta"))  # a stand-in: rows of the CPU are wanted elsewhere
+    stored: list[list[int]] = []
+    monkeypatch.setattr(matrix, "_store", lambda places, rows: stored.append([*places.tolist(), len(rows)]))
+    matrix.put(np.array([2, 0]), torch.ones(2, 3))
+    matrix.put(np.array([1]), torch.ones(1, 3))
+    assert stored == []
+    _ = matrix.values
+    assert stored == [[2, 0, 1, 3]]
+    monkeypatch.setattr(collect, "HELD", 1)  # byte: of a large call they come in several
+    matrix.put(np.array([3]), torch.ones(1, 3))
+    assert stored[1:] == [[3, 1]]

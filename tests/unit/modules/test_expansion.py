@@ -14,6 +14,7 @@ import torch
 from sentence_transformers.modules.expansion import QueryExpansion, expansion_positions
 from sentence_transformers.modules.processing import TextProcessor, TokenTable, starts_of
 from sentence_transformers.modules.text_tokenizer import TextTokenizer
+from sentence_transformers.modules.token_tensors import pad, take
 
 NEW = 99
 TEXTS = ["the cat sat", "a", "the cat sat on the mat and the dog sat by the door of the lake", ""]
@@ -129,13 +130,13 @@ def test_new_tokens_are_not_looked_at() -> None:
     found = QueryExpansion("fixed", 3, NEW).apply(table_of([1], [1, 2, 3, 4], [1, 2]))
     assert found.visible is not None
     assert found.visible.tolist() == [1, 4, 2]
-    assert found.take(np.array([2, 0])).visible == (2, 1)
+    assert take(found, np.array([2, 0])).visible == (2, 1)
 
 
 def test_new_tokens_are_looked_at_with_attend() -> None:
     found = QueryExpansion("fixed", 3, NEW, attend=True).apply(table_of([1], [1, 2, 3, 4]))
     assert found.visible is None
-    assert found.take(np.array([0])).visible is None
+    assert take(found, np.array([0])).visible is None
 
 
 @pytest.mark.parametrize("attend", [False, True])
@@ -204,7 +205,7 @@ def test_padded_features_are_those_of_upstream(kind: str, attend: bool) -> None:
     names = ("[MASK]", None) if kind == "bert" else (None, "</s>")
     expansion = QueryExpansion.from_config(config, tokenizer.token_to_id, names)
     table = expansion.apply(processor(TEXTS, expansion.limit(None)))
-    features = processor.pad(table.take(np.arange(len(TEXTS))))
+    features = pad(processor, take(table, np.arange(len(TEXTS))))
     assert features["input_ids"].tolist() == UPSTREAM[kind]
     new = [[place >= own for place in range(8)] for own in OWN[kind]]
     positions = expansion_positions(table)

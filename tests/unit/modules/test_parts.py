@@ -17,6 +17,7 @@ from sentence_transformers.modules.parts import (
     rust_tokenizer,
     table_of,
 )
+from sentence_transformers.modules.token_tensors import take
 from sentence_transformers.ops.tokens import Packed
 
 
@@ -53,7 +54,7 @@ def test_over_vectors_keeps_the_layout() -> None:
 
 
 def test_a_table_takes_ragged_rows_in_any_order() -> None:
-    tokens = table_of([[1, 2], [], [3]]).take(np.array([2, 1, 0]))
+    tokens = take(table_of([[1, 2], [], [3]]), np.array([2, 1, 0]))
     assert tokens.ids.tolist() == [3, 1, 2]
     assert tokens.lengths == (1, 0, 2)
 

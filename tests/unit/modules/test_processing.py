@@ -24,10 +24,10 @@ from sentence_transformers.modules.processing import (
     TokenTable,
     kept_of_pairs,
     longest_first,
-    pad_rows,
     spans,
     starts_of,
 )
+from sentence_transformers.modules.token_tensors import pad, pad_rows, take
 from sentence_transformers.ops.tokens import TokenIds
 
 _LINE = "the cat sat on the mat and the dog sat by the door lake sea water river high mountains x7 #tag (q)"
@@ -303,7 +303,7 @@ def test_the_limit_of_a_call_wins() -> None:
 def test_nothing_gives_an_empty_table() -> None:
     table = processor("bert", 10)([])
     assert (len(table.ids), table.starts.tolist(), table.truncated, len(table.sizes)) == (0, [0], 0, 0)
-    assert table.take(np.array([], dtype=np.int64)).lengths == ()
+    assert take(table, np.array([], dtype=np.int64)).lengths == ()
 
 
 def test_the_tokenizers_own_padding_and_truncation_are_switched_off() -> None:
@@ -444,7 +444,7 @@ def test_take_gives_the_asked_inputs_in_the_asked_order(rows: list[list[int]], c
     flat = np.array([number for row in rows for number in row], dtype=np.int64)
     table = TokenTable(flat, starts_of(np.array([len(row) for row in rows])), flat, [], None)
     order = [chance.randrange(len(rows)) for _ in range(chance.randrange(6))]
-    batch = table.take(np.array(order, dtype=np.int64))
+    batch = take(table, np.array(order, dtype=np.int64))
     assert batch.lengths == tuple(len(rows[row]) for row in order)
     assert batch.ids.tolist() == [number for row in order for number in rows[row]]
     assert batch.type_ids is not None
@@ -454,8 +454,8 @@ def test_take_gives_the_asked_inputs_in_the_asked_order(rows: list[list[int]], c
 def test_take_hands_on_what_is_visible() -> None:
     ids = np.arange(6)
     table = TokenTable(ids, np.array([0, 1, 3, 6]), None, [], None, visible=np.array([1, 1, 2]))
-    assert table.take(np.array([2, 0])).visible == (2, 1)
-    assert TokenTable(ids, table.starts, None, [], None).take(np.array([2, 0])).visible is None
+    assert take(table, np.array([2, 0])).visible == (2, 1)
+    assert take(TokenTable(ids, table.starts, None, [], None), np.array([2, 0])).visible is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -468,7 +468,7 @@ def test_spans(parts: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(("side", "mask"), [("right", [[1, 1, 0], [1, 0, 0]]), ("left", [[1, 1, 0], [0, 1, 0]])])
 def test_the_mask_is_0_at_tokens_that_are_not_looked_at(side: Any, mask: list[list[int]]) -> None:
     found = TextProcessor(fresh("bert"), padding_side=side)
-    features = found.pad(TokenIds(torch.tensor([5, 6, 7, 8, 9]), (3, 2), None, (2, 1)))
+    features = pad(found, TokenIds(torch.tensor([5, 6, 7, 8, 9]), (3, 2), None, (2, 1)))
     assert features["attention_mask"].tolist() == mask
     assert features["attention_mask"].dtype == torch.int64
 
@@ -498,13 +498,13 @@ def test_padded_features_are_those_of_transformers(kind: str, side: Any) -> None
     found = TextProcessor(fresh(kind), padding_side=side, padding_id=theirs.pad_token_id, with_types=True)
     for inputs in (["a cat", "", "the dog sat by the door"], [("a", "the dog"), ("x y z", "")]):
         wanted = theirs(inputs, padding=True, return_tensors="pt")
-        features = found.pad(found(inputs).take(np.arange(len(inputs))))
+        features = pad(found, take(found(inputs), np.arange(len(inputs))))
         assert set(features) == set(wanted)
         assert all(torch.equal(features[name], wanted[name]) for name in features)
 
 
 def test_padding_of_a_batch_without_inputs() -> None:
-    features = processor("bert").pad(TokenIds(torch.tensor([], dtype=torch.int64), ()))
+    features = pad(processor("bert"), TokenIds(torch.tensor([], dtype=torch.int64), ()))
     assert {name: tuple(value.shape) for name, value in features.items()} == {
         "input_ids": (0, 0), "token_type_ids": (0, 0), "attention_mask": (0, 0)
     }  # fmt: skip
@@ -554,4 +554,4 @@ def test_texts_and_pairs_of_one_call_are_tokenised_as_alone() -> None:
     assert list(table.cut) == [1, 2]
     assert [set(types) for types in types_of(table)] == [{0}, {0, 1}, {0}, {0, 1}]
     for i, item in enumerate(mixed):
-        assert table.take(np.array([i])).ids.tolist() == found([item]).ids.tolist()
+        assert take(table, np.array([i])).ids.tolist() == found([item]).ids.tolist()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sentence_transformers.backend.graphs.aside import aside
 from sentence_transformers.backend.graphs.facts import EMBEDDING, IDS, LOGITS, MASK, STATES, TYPES, Facts
 from sentence_transformers.backend.graphs.levels import Level
 from sentence_transformers.backend.native.heads import FEATURES
@@ -74,7 +75,7 @@ def runner(path: Path) -> Run:
     """
     if find_spec("onnxruntime") is None and find_spec("openvino") is not None:
         openvino = need("openvino", extra="openvino", what="Checking an exported graph")
-        compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = aside(openvino.compile_model, str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         names = [output.get_any_name() for output in compiled.outputs]
         return lambda given: dict(zip(names, compiled(given).values(), strict=True))
     onnxruntime = need("onnxruntime", extra="onnx", what="Checking an exported graph")

@@ -7,13 +7,13 @@ import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sentence_transformers.backend.graphs.aside import aside
 from sentence_transformers.backend.graphs.facts import EMBEDDING, IDS, KEY, LOGITS, MASK, STATES, TYPES, Facts
 from sentence_transformers.errors import ModelFileError, need
 
@@ -117,32 +117,39 @@ class OpenVinoSession:
 
     def __init__(self, path: Path, ov_config: Mapping[str, Any] | str | None = None, device: str = "CPU") -> None:
         runtime = need("openvino", extra="openvino", what="backend='openvino'")
-        core = runtime.Core()
-        if device.partition(".")[0] not in [name.partition(".")[0] for name in core.available_devices]:
-            raise ValueError(
-                f"model_kwargs['device'] must be one of those of OpenVINO, {core.available_devices}; got {device!r}."
-            )
         self.path = path
-        try:
-            model = core.read_model(str(path))
-            told = str(model.get_rt_info([KEY]).astype(str)) if model.has_rt_info([KEY]) else None
-            self._compiled = core.compile_model(
-                model, device, _with_cache({**_properties(device), **_config(ov_config)})
-            )
-        except RuntimeError as error:
-            raise ModelFileError(f"{path}: OpenVINO cannot open it: {error}") from error
+        properties = _with_cache({**_properties(device), **_config(ov_config)})
+        self._compiled, told = aside(_compiled, runtime, path, device, properties)
         self.inputs = tuple(item.get_any_name() for item in self._compiled.inputs)
         names = [_usual_name(item.get_names()) for item in self._compiled.outputs]
         self.outputs, self._names = _known(path, self.inputs, names)
         self.facts = _facts(path, told)
-        self._own = threading.local()  # an infer request serves one thread at a time
+        self._idle: list[Any] = []  # infer requests that no thread is using now; appending and popping are atomic
 
     def run(self, feeds: Mapping[str, Array], output: str) -> Array:
-        request = getattr(self._own, "request", None)
-        if request is None:
-            request = self._own.request = self._compiled.create_infer_request()
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
         request.infer(dict(feeds))
-        return np.array(request.get_tensor(self._names[output]).data, dtype=np.float32)  # a copy: it is used again
+        found = np.array(request.get_tensor(self._names[output]).data, dtype=np.float32)  # a copy: it is used again
+        self._idle.append(request)
+        return found
+
+
+def _compiled(runtime: Any, path: Path, device: str, properties: Mapping[str, Any]) -> tuple[Any, str | None]:
+    """A graph in OpenVINO, ready to run, and what it says of itself."""
+    core = runtime.Core()
+    if device.partition(".")[0] not in [name.partition(".")[0] for name in core.available_devices]:
+        raise ValueError(
+            f"model_kwargs['device'] must be one of those of OpenVINO, {core.available_devices}; got {device!r}."
+        )
+    try:
+        model = core.read_model(str(path))
+        told = str(model.get_rt_info([KEY]).astype(str)) if model.has_rt_info([KEY]) else None
+        return core.compile_model(model, device, properties), told
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: OpenVINO cannot open it: {error}") from error
 
 
 def threads() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sentence_transformers.backend.graphs.aside import aside
 from sentence_transformers.backend.graphs.facts import KEY
 from sentence_transformers.errors import need, one_of
 
@@ -59,7 +60,7 @@ def openvino_model(source: Path) -> Any:
     """An ONNX file as an ``openvino.Model`` that says of itself what the file says."""
     openvino = need("openvino", extra=EXTRA, what="backend='openvino'")
     onnx = need("onnx", extra="onnx", what="Making an OpenVINO model")
-    model = openvino.convert_model(str(source))
+    model = aside(openvino.convert_model, str(source))
     for entry in onnx.load(str(source), load_external_data=False).metadata_props:
         if entry.key == KEY:
             model.set_rt_info(entry.value, KEY)
@@ -93,7 +94,8 @@ def quantize_to_openvino(
         overflow_fix=nncf.OverflowFix(settings.overflow_fix), smooth_quant_alphas=smoothing
     )
     scope = settings.ignored_scope
-    made = nncf.quantize(
+    made = aside(
+        nncf.quantize,
         model,
         nncf.Dataset(given),
         subset_size=len(given),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sentence_transformers.backend.native.families import Spec
 from sentence_transformers.backend.native.int8_kernels import KERNELS, SIGNED, UNSIGNED, OneDNN, capabilities, is_right
+from sentence_transformers.backend.native.linear import scratch
 from sentence_transformers.backend.native.weights import Linear, Rounded, RoundedTable, Weights, exact
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ FLOORS = {"gelu": -0.17, "gelu_new": -0.171, "gelu_fast": -0.171, "gelu_pytorch_
 """The smallest value of an activation, rounded down."""
 TINY = 1e-30  # a row of zeros has this for its largest value
 BLOCK = 4096  # rows of a table rounded at a time
+CACHED = 2**17  # inputs of a layer rounded at a time
+WHOLE = 1.5 * 2**23  # float32 has no decimals near it: adding it rounds, and leaves the number in the last bits
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Int8Linear:
     """A linear layer with rounded weights.
 
     kernel: a name of ``KERNELS``. packed: the weights as it wants them. inputs: how wide an input is. scales: (out,).
-    bias: (out,) or None. floor: the smallest value of an input, or None if there is none.
+    bias: (out,) or None. floor: the smallest value of an input, or None if there is none. dtype: of what it gives.
     """
 
     kernel: str
@@ -95,9 +98,16 @@ class Int8Linear:
     scales: Tensor
     bias: Tensor | None
     floor: float | None = None
+    dtype: torch.dtype = torch.float32
 
     @classmethod
-    def of(cls, layer: Linear | Rounded, floor: float | None = None, kernel: str | None = None) -> Int8Linear:
+    def of(
+        cls,
+        layer: Linear | Rounded,
+        floor: float | None = None,
+        kernel: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Int8Linear:
         """Round a layer; the fastest kernel where none is named."""
         layer = exact(layer)
         weight = layer.weight.float()
@@ -108,7 +118,8 @@ class Int8Linear:
         if floor:  # x = floor + what is rounded: the part of the floor is the same for every row
             part = rounded.sum(1, dtype=torch.int64) * scales * floor
             bias = part if bias is None else bias + part
-        return cls(name, KERNELS[name].pack(rounded.contiguous(), scales), weight.shape[1], scales, bias, floor)
+        packed = KERNELS[name].pack(rounded.contiguous(), scales)
+        return cls(name, packed, weight.shape[1], scales, None if bias is None else bias.to(dtype), floor, dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "packed": KERNELS[self.kernel].unpack(self.packed)}
@@ -121,29 +132,41 @@ class Int8Linear:
         vars(self).update({**state, "kernel": name, "packed": packed})
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, in) float32 -> (N, out), a fresh tensor."""
-        product, scales = self._multiply(x)
-        if self.bias is None:
-            return product.mul_(scales)
-        return torch.addcmul(self.bias, product, scales, out=product)
+        """(N, in) -> (N, out), a fresh tensor."""
+        product = self._multiply(x)
+        return product if self.bias is None else product.add_(self.bias)
 
     def add_to_(self, residual: Tensor, x: Tensor) -> Tensor:
         """residual (N, out) += layer(x), in place."""
-        residual.addcmul_(*self._multiply(x))
+        residual.add_(self._multiply(x))
         return residual if self.bias is None else residual.add_(self.bias)
 
-    def _multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, out), and (N, 1) by which its rows are to be multiplied."""
-        kernel = KERNELS[self.kernel]
+    def _multiply(self, x: Tensor) -> Tensor:
+        """(N, out), without the bias."""
+        kernel, is_signed, x = KERNELS[self.kernel], self.floor is None, x.float()
+        largest = x.amax(1, keepdim=True)
         if self.floor is None:
-            largest = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).clamp_(min=TINY)
-            factor, start = SIGNED / largest, x.new_tensor(kernel.zeros[0])
-            rows = torch.addcmul(start, x, factor)
-            return kernel.multiply(rows, self.packed, self.scales, signed=True), largest.div_(SIGNED)
-        largest = x.amax(1, keepdim=True).sub_(self.floor).clamp_(min=TINY)
-        factor = UNSIGNED / largest
-        rows = torch.addcmul(kernel.zeros[1] - self.floor * factor, x, factor)
-        return kernel.multiply(rows, self.packed, self.scales, signed=False), largest.div_(UNSIGNED)
+            step = torch.maximum(largest, x.amin(1, keepdim=True).neg_()).clamp_(min=TINY).div_(SIGNED)
+        else:
+            step = largest.sub_(self.floor).clamp_(min=TINY).div_(UNSIGNED)
+        rows = _rounded(x, self.floor or 0.0, step.reciprocal(), kernel.zeros[not is_signed], kernel.dtype)
+        return kernel.multiply(rows, self.packed, self.scales, is_signed, self.dtype).mul_(step.to(self.dtype))
+
+
+def _rounded(x: Tensor, floor: float, factor: Tensor, zero: int, dtype: torch.dtype) -> Tensor:
+    """The whole numbers next to ``(x - floor) * factor + zero``. x: (N, in). factor: (N, 1). dtype: of the result.
+
+    In steps that torch does with vectors, and in blocks that stay in the cache: half the time of ``addcmul`` and a
+    conversion to bytes, neither of which it does with vectors.
+    """
+    rounded = torch.empty(x.shape, dtype=dtype)
+    size = max(1, CACHED // x.shape[1])
+    for start in range(0, len(x), size):
+        at = slice(start, start + size)
+        rows = scratch.take("rounded", len(x[at]), x.shape[1], x)
+        torch.sub(x[at], floor, out=rows).mul_(factor[at]).add_(WHOLE + zero)
+        rounded[at] = rows.sub_(WHOLE) if dtype.is_floating_point else rows.view(torch.int32)  # its last byte counts
+    return rounded
 
 
 @dataclass(frozen=True)
@@ -188,7 +211,7 @@ def quantize(spec: Spec, weights: Weights) -> Weights:
     layers = tuple(
         replace(
             _own(replace(layer, qkv=_NOTHING, out=_NOTHING, up=_NOTHING, down=_NOTHING)),
-            qkv=Int8Linear.of(layer.qkv),
+            qkv=Int8Linear.of(layer.qkv, dtype=_attention_dtype(spec, weights)),
             out=Int8Linear.of(layer.out),
             up=Int8Linear.of(layer.up),
             down=Int8Linear.of(layer.down, floor),
@@ -197,6 +220,12 @@ def quantize(spec: Spec, weights: Weights) -> Weights:
     )
     rest = _own(replace(weights, words=_NOTHING.weight, layers=()))
     return replace(rest, words=Int8Table.of(weights.words), layers=layers)
+
+
+def _attention_dtype(spec: Spec, weights: Weights) -> torch.dtype:
+    """bfloat16 where the processor multiplies it faster, and where nothing is done to queries and keys in float32."""
+    is_plain = not spec.thetas and weights.relative_bias is None and weights.layers[0].query_norm is None
+    return torch.bfloat16 if is_plain and capabilities().get("amx_bf16") else torch.float32
 
 
 _NOTHING = Linear(torch.empty(0), None)

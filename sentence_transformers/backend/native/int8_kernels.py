@@ -15,12 +15,12 @@ SIGNED, UNSIGNED = 127.0, 255.0  # the largest rounded value of an input
 class Kernel(Protocol):
     """Multiplies rounded rows with rounded weights.
 
-    zeros: what stands for 0 in the rows that it takes, signed and not, and 0.5 more where it cuts off decimals.
-    largest: of a rounded weight.
+    dtype: of the rows that it takes. zeros: what stands for 0 in them, signed and not. largest: of a rounded weight.
     """
 
     name: str
-    zeros: tuple[float, float]
+    dtype: torch.dtype
+    zeros: tuple[int, int]
     largest: float
 
     def is_there(self) -> bool:
@@ -32,8 +32,8 @@ class Kernel(Protocol):
     def unpack(self, packed: Any) -> Tensor:
         """(out, in) int8 again."""
 
-    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool) -> Tensor:
-        """Rows (N, in) of -127 ... 127 or, if not signed, 0 ... 255, plus ``zeros``, not yet rounded -> (N, out)."""
+    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool, dtype: torch.dtype) -> Tensor:
+        """Rows (N, in) of -127 ... 127 or, if not signed, 0 ... 255, plus ``zeros`` -> (N, out) of ``dtype``."""
 
 
 class OneDNN:
@@ -42,7 +42,7 @@ class OneDNN:
     Without VNNI it adds pairs of products in 16 bits, where weights of 7 bits never overflow and those of 8 bits may.
     """
 
-    zeros = (128.5, 0.5)
+    dtype, zeros = torch.uint8, (128, 0)
 
     def __init__(self, name: str, largest: float) -> None:
         self.name, self.largest = name, largest
@@ -57,11 +57,11 @@ class OneDNN:
     def unpack(self, packed: Any) -> Tensor:
         return packed[0].to_dense().t().contiguous()  # type: ignore[no-any-return]
 
-    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool) -> Tensor:
+    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool, dtype: torch.dtype) -> Tensor:
         weight, zeros = packed
-        zero = 128 if signed else 0
+        zero = self.zeros[not signed]
         return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
-            rows.to(torch.uint8), 1.0, zero, weight, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            rows, 1.0, zero, weight, scales, zeros, None, 1.0, 0, dtype, "none", [], ""
         )
 
 
@@ -69,7 +69,7 @@ class FBGEMM:
     """FBGEMM, as torch's dynamic quantisation has it: it finds one more scale, for the whole batch."""
 
     name = "FBGEMM"
-    zeros = (0.0, 0.0)
+    dtype, zeros = torch.float32, (0, 0)
     largest = 127.0
 
     def is_there(self) -> bool:
@@ -91,19 +91,20 @@ class FBGEMM:
     def unpack(self, packed: Any) -> Tensor:
         return torch.ops.quantized.linear_unpack(packed)[0].int_repr()  # type: ignore[no-any-return]
 
-    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool) -> Tensor:
+    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool, dtype: torch.dtype) -> Tensor:
         edge = rows.new_full((1, rows.shape[1]), SIGNED if signed else UNSIGNED)  # so that all batches have one scale
         edge[0, 0] = -SIGNED if signed else 0.0
         has_exact_sums = bool(capabilities().get("avx512_vnni") or capabilities().get("avx_vnni"))
-        found = torch.ops.quantized.linear_dynamic(torch.cat((rows, edge)), packed, not has_exact_sums)
-        return found[:-1]  # type: ignore[no-any-return]
+        rows = torch.nan_to_num_(torch.cat((rows, edge)), 0.0)  # it finds no range then; who asks has the nan in a scale
+        found = torch.ops.quantized.linear_dynamic(rows, packed, not has_exact_sums)
+        return found[:-1].to(dtype)  # type: ignore[no-any-return]
 
 
 class Plain:
     """torch's product of whole numbers: on every processor."""
 
     name = "int_mm"
-    zeros = (0.0, 0.0)
+    dtype, zeros = torch.int8, (0, -128)
     largest = 127.0
 
     def is_there(self) -> bool:
@@ -115,11 +116,10 @@ class Plain:
     def unpack(self, packed: Any) -> Tensor:
         return packed[0].t().contiguous()  # type: ignore[no-any-return]
 
-    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool) -> Tensor:
+    def multiply(self, rows: Tensor, packed: Any, scales: Tensor, signed: bool, dtype: torch.dtype) -> Tensor:
         weight, sums = packed
-        whole = (rows.round_() if signed else rows.round_().sub_(128)).to(torch.int8)
-        product = torch._int_mm(whole, weight)
-        return (product if signed else product.add_(sums)) * scales
+        product = torch._int_mm(rows, weight)
+        return ((product if signed else product.add_(sums)) * scales).to(dtype)
 
 
 _ALL: tuple[Kernel, ...] = (OneDNN("oneDNN", 127.0), OneDNN("oneDNN of 7 bits", 63.0), FBGEMM(), Plain())
@@ -145,7 +145,7 @@ def is_right(kernel: Kernel) -> bool:
         rows = torch.full((4, 64), largest)
         rows[0, 0] = -largest if signed else 0.0
         expected = rows.double() @ rounded.double().t()
-        found = kernel.multiply(rows + zero, packed, scales, signed).double()
+        found = kernel.multiply((rows + zero).to(kernel.dtype), packed, scales, signed, torch.float32).double()
         if not torch.allclose(found, expected, rtol=2e-2, atol=UNSIGNED * SIGNED):
             return False
     return True

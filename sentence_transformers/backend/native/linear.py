@@ -48,7 +48,8 @@ class Scratch(threading.local):
         if buffer is None or buffer.numel() < size:
             if size > 16 * 2**20:  # one giant text must not pin its memory for ever
                 return like.new_empty(rows, width)
-            buffer = self._buffers[key] = like.new_empty(size)
+            with torch.inference_mode(False):  # usable in either mode
+                buffer = self._buffers[key] = like.new_empty(size)
         return buffer[:size].view(rows, width)
 
 

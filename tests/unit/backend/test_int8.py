@@ -78,6 +78,15 @@ def test_close_to_the_layer_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
+def test_a_layer_reads_and_gives_bfloat16_where_it_is_to(name: str) -> None:
+    exact, x = layer(64, 256), torch.randn(50, 256, generator=torch.Generator().manual_seed(2)).bfloat16()
+    wanted = int8.Int8Linear.of(exact, kernel=name)(x.float())
+    found = int8.Int8Linear.of(exact, kernel=name, dtype=torch.bfloat16)(x)
+    assert found.dtype is torch.bfloat16
+    assert ((found.float() - wanted).abs() <= 0.02 * wanted.abs() + 0.01 * exact.weight.abs().amax()).all()
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     rounded = int8.Int8Linear.of(layer(), kernel=name)
     x = torch.randn(9, 32, generator=torch.Generator().manual_seed(3)) * torch.logspace(-2, 3, 9)[:, None]
@@ -94,10 +103,12 @@ def test_rows_of_zeros_and_no_rows(name: str) -> None:
     assert rounded(torch.zeros(0, 32)).shape == (0, 24)
 
 
-def test_a_nan_stays_one() -> None:
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("floor", [None, -0.17])
+def test_a_nan_stays_one(name: str, floor: float | None) -> None:
     x = torch.zeros(2, 32)
     x[0, 3] = float("nan")
-    found = int8.Int8Linear.of(layer())(x)
+    found = int8.Int8Linear.of(layer(), floor, name)(x)
     assert found[0].isnan().all()
     assert not found[1].isnan().any()
 
@@ -120,7 +131,7 @@ def test_a_table_gives_its_rows() -> None:
 
 def test_a_kernel_that_overflows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     class Overflowing:
-        name, zeros, largest = "16 bits", (0.0, 0.0), 127.0
+        name, dtype, zeros, largest = "16 bits", torch.float32, (0, 0), 127.0
 
         def is_there(self) -> bool:
             return True
@@ -131,7 +142,7 @@ def test_a_kernel_that_overflows_is_not_taken(monkeypatch: pytest.MonkeyPatch) -
         def unpack(self, packed: Tensor) -> Tensor:
             return packed
 
-        def multiply(self, rows: Tensor, packed: Tensor, scales: Tensor, signed: bool) -> Tensor:
+        def multiply(self, rows: Tensor, packed: Tensor, scales: Tensor, signed: bool, dtype: torch.dtype) -> Tensor:
             pairs = (rows.double()[:, None, 0::2] * packed[None, :, 0::2]) + (
                 rows.double()[:, None, 1::2] * packed[None, :, 1::2]
             )

@@ -17,6 +17,7 @@ from benchmarks import (
     backends,
     cold_start,
     evaluators,
+    gpu,
     late_scores,
     learning,
     learning_families,
@@ -58,6 +59,7 @@ QUESTIONS: dict[str, Callable[[run.Run], report.Report]] = {
     "training": training.measure,
     "backends": backends.measure,
     "resident": resident.measure,
+    "gpu": gpu.measure,
 }
 
 

@@ -46,6 +46,12 @@ class Engines(Worker):
                 continue
         return found
 
+    def gpu(self) -> dict[str, str | None]:
+        """The name of the first CUDA device; None where there is none."""
+        import torch
+
+        return {"name": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+
     def write(self, form: str, source: str, folder: str, level: str, calibration: str) -> dict[str, Any]:
         """Write a model in one of the ``FORMS``.
 
@@ -123,14 +129,15 @@ def sentence_transformers(folder: Path, threads: int, settings: dict[str, Any]) 
     """The package of this side.
 
     Args:
-        settings: ``backend`` and ``model_kwargs``; ``graph``: a pattern that one file of the folder has.
+        settings: ``backend`` and ``model_kwargs``; ``graph``: a pattern that one file of the folder has; ``device``.
     """
     from sentence_transformers import SentenceTransformer
 
+    device = settings.get("device", "cpu")
     batch = settings.get("batch", BATCH)
     backend = settings.get("backend", "torch")
     how = _how(folder, threads, backend, settings)
-    model: Any = SentenceTransformer(str(folder), device="cpu", backend=backend, model_kwargs=how)
+    model: Any = SentenceTransformer(str(folder), device=device, backend=backend, model_kwargs=how)
     return lambda texts: model.encode(texts, batch_size=batch, show_progress_bar=False)
 
 

@@ -66,6 +66,30 @@ def splade(minilm: Path, folder: Path, limit: int, texts: Sequence[str]) -> Path
     return _save(model, minilm, folder, limit)
 
 
+def bert_base(minilm: Path, folder: Path) -> Path:
+    """Write a drawn encoder in the shape of BERT-base: 12 layers of 768. Args, Returns: as ``cross_encoder``."""
+    from transformers import BertConfig, BertModel
+
+    return _drawn(BertModel, BertConfig(), minilm, folder)
+
+
+def qwen3(minilm: Path, folder: Path) -> Path:
+    """Write a drawn decoder in the shape of Qwen3-Embedding-0.6B. Args, Returns: as ``cross_encoder``."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8}
+    config = Qwen3Config(**shape, head_dim=128, intermediate_size=3072, vocab_size=151_936, tie_word_embeddings=True)
+    return _drawn(Qwen3ForCausalLM, config, minilm, folder)
+
+
+def _drawn(kind: Any, config: Any, minilm: Path, folder: Path) -> Path:
+    import torch
+
+    _be_quiet()
+    torch.manual_seed(0)
+    return _save(kind(config), minilm, folder, 512)
+
+
 def _be_quiet() -> None:
     """That the head is not in the weights, and bars, need not be told."""
     from transformers.utils import logging

@@ -95,7 +95,7 @@ class FBGEMM:
         edge = rows.new_full((1, rows.shape[1]), SIGNED if signed else UNSIGNED)  # so that all batches have one scale
         edge[0, 0] = -SIGNED if signed else 0.0
         has_exact_sums = bool(capabilities().get("avx512_vnni") or capabilities().get("avx_vnni"))
-        rows = torch.nan_to_num_(torch.cat((rows, edge)), 0.0)  # it finds no range then; who asks has the nan in a scale
+        rows = torch.nan_to_num_(torch.cat((rows, edge)), 0.0)  # no range has a nan; the caller's scale still has it
         found = torch.ops.quantized.linear_dynamic(rows, packed, not has_exact_sums)
         return found[:-1].to(dtype)  # type: ignore[no-any-return]
 

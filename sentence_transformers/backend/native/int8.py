@@ -8,7 +8,7 @@ has a smallest value (GELU: -0.17), its output is rounded to 0 ... 255 above tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ FLOORS = {"gelu": -0.17, "gelu_new": -0.171, "gelu_fast": -0.171, "gelu_pytorch_
 """The smallest value of an activation, rounded down."""
 TINY = 1e-30  # a row of zeros has this for its largest value
 BLOCK = 4096  # rows of a table rounded at a time
-CACHED = 2**17  # inputs of a layer rounded at a time
+CACHED = 2**17  # numbers of a layer in float32 that stay in the cache from one step to the next
 WHOLE = 1.5 * 2**23  # float32 has no decimals near it: adding it rounds, and leaves the number in the last bits
 
 
@@ -149,24 +149,32 @@ class Int8Linear:
             step = torch.maximum(largest, x.amin(1, keepdim=True).neg_()).clamp_(min=TINY).div_(SIGNED)
         else:
             step = largest.sub_(self.floor).clamp_(min=TINY).div_(UNSIGNED)
-        rows = _rounded(x, self.floor or 0.0, step.reciprocal(), kernel.zeros[not is_signed], kernel.dtype)
+        rows = _rounded(x, self.floor, step.reciprocal(), kernel.zeros[not is_signed], kernel.dtype)
         return kernel.multiply(rows, self.packed, self.scales, is_signed, self.dtype).mul_(step.to(self.dtype))
 
 
-def _rounded(x: Tensor, floor: float, factor: Tensor, zero: int, dtype: torch.dtype) -> Tensor:
+def _rounded(x: Tensor, floor: float | None, factor: Tensor, zero: int, dtype: torch.dtype) -> Tensor:
     """The whole numbers next to ``(x - floor) * factor + zero``. x: (N, in). factor: (N, 1). dtype: of the result.
 
     In steps that torch does with vectors, and in blocks that stay in the cache: half the time of ``addcmul`` and a
     conversion to bytes, neither of which it does with vectors.
     """
     rounded = torch.empty(x.shape, dtype=dtype)
-    size = max(1, CACHED // x.shape[1])
-    for start in range(0, len(x), size):
-        at = slice(start, start + size)
-        rows = scratch.take("rounded", len(x[at]), x.shape[1], x)
-        torch.sub(x[at], floor, out=rows).mul_(factor[at]).add_(WHOLE + zero)
-        rounded[at] = rows.sub_(WHOLE) if dtype.is_floating_point else rows.view(torch.int32)  # its last byte counts
+    for part, by, target in _blocks(x, factor, rounded):
+        rows = scratch.take("rounded", *part.shape, x)
+        if floor:
+            torch.sub(part, floor, out=rows).mul_(by)
+        else:
+            torch.mul(part, by, out=rows)
+        rows.add_(WHOLE + zero)
+        target.copy_(rows.sub_(WHOLE) if dtype.is_floating_point else rows.view(torch.int32))  # its last byte counts
     return rounded
+
+
+def _blocks(wide: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of all, as many at a time as stay in the cache."""
+    size = max(1, CACHED // wide.shape[1])
+    return zip(*(each.split(size) for each in (wide, *others)), strict=True)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _rounded(x: Tensor, floor: float | None, factor: Tensor, zero: int, dtype: t
     """
     rounded = torch.empty(x.shape, dtype=dtype)
     for part, by, target in _blocks(x, factor, rounded):
-        rows = scratch.take("rounded", *part.shape, x)
+        rows = scratch.take("rounded", len(part), part.shape[1], x)
         if floor:
             torch.sub(part, floor, out=rows).mul_(by)
         else:
@@ -174,7 +174,7 @@ def _rounded(x: Tensor, floor: float | None, factor: Tensor, zero: int, dtype: t
 def _blocks(wide: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of all, as many at a time as stay in the cache."""
     size = max(1, CACHED // wide.shape[1])
-    return zip(*(each.split(size) for each in (wide, *others)), strict=True)
+    return zip(*(torch.split(each, size) for each in (wide, *others)), strict=True)
 
 
 @dataclass(frozen=True)
